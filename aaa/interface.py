@@ -1,0 +1,196 @@
+"""What the gateway asks of AAA, and what it gets back: values and Protocols, no implementation.
+
+Two backends stand behind it: in process (`aaa.in_process`) and, where the gateway must hold no database
+credential, RADIUS. Every answer comes back through a callback on the event loop's thread, at once where it
+can and later where a database or a directory has to be asked. A callback is called exactly once; after
+`close()` it is never called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Protocol
+
+Network = IPv4Network | IPv6Network
+Address = IPv4Address | IPv6Address
+
+
+class TerminateCause(Enum):
+    """Acct-Terminate-Cause (RFC 2866 section 5.10): the name shown, the number on the wire."""
+
+    USER_REQUEST = 1
+    LOST_CARRIER = 2
+    LOST_SERVICE = 3
+    IDLE_TIMEOUT = 4
+    SESSION_TIMEOUT = 5
+    ADMIN_RESET = 6
+    ADMIN_REBOOT = 7
+    NAS_ERROR = 9
+    NAS_REQUEST = 10
+    NAS_REBOOT = 11
+    USER_ERROR = 17
+
+
+@dataclass(frozen=True, slots=True)
+class SignInContext:
+    """The circumstances of one sign-in, as the gateway sees them before anyone is authenticated."""
+
+    sign_in_id: str
+    """Unique for each IKE SA; ties log lines and audit events together."""
+    gateway: str
+    remote_address: str
+    """Outer address of the client, without port."""
+    ike_identity: str
+    """IDi as text. Not authenticated: never a ground for access when EAP is used."""
+    client: str
+    """What the client looks like (`strongSwan`, `Windows`, ...); a guess for the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """AAA says yes: who it is, and what the session gets."""
+
+    user_name: str
+    device_id: str
+    """Also the Chargeable-User-Identity by which Disconnect-Requests name all sessions of the device."""
+    device_name: str
+    method: str
+    """`eap-mschapv2`, `eap-tls` or `certificate`."""
+    rule: str
+    """The rule that decided."""
+    reason: str
+    pool: str | None
+    """The address pool; None is the gateway's first."""
+    networks: tuple[Network, ...]
+    """What the tunnel reaches; empty means the gateway's own list."""
+    dns: tuple[Address, ...]
+    session_lifetime_s: float
+    interim_interval_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """AAA says no. It has already written the audit event; the peer is told no more than the protocol asks."""
+
+    code: str
+    """Stable, for tests and metrics: `unknown-user`, `wrong-credential`, `revoked-certificate`, ..."""
+    reason: str
+    """In words, for the audit log and the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class EapContinue:
+    """Send this EAP-Request and bring the answer."""
+
+    packet: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EapAccepted:
+    """Authenticated and allowed: send this EAP-Success; AUTH is made from the MSK (RFC 7296 section 2.16)."""
+
+    packet: bytes
+    msk: bytes = field(repr=False)
+    """64 bytes."""
+    access: Access
+
+
+@dataclass(frozen=True, slots=True)
+class EapRejected:
+    """Refused: send this EAP-Failure and forget the SA."""
+
+    packet: bytes
+    refusal: Refusal
+
+
+EapReply = EapContinue | EapAccepted | EapRejected
+
+
+class EapConversation(Protocol):
+    """The EAP server's side of one sign-in; the gateway carries packets and understands none."""
+
+    def start(self, reply: Callable[[EapReply], None]) -> None:
+        """Ask for the first EAP-Request (Identity)."""
+
+    def receive(self, packet: bytes, reply: Callable[[EapReply], None]) -> None:
+        """Hand over an EAP-Response of the peer; hostile bytes are expected and never raise."""
+
+    def close(self) -> None:
+        """The SA is gone: free everything, call back no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStart:
+    """Accounting-Request Start."""
+
+    session_id: str
+    access: Access
+    gateway: str
+    remote_address: str
+    """`192.0.2.7:4500`, `[2001:db8::7]:4500`."""
+    client: str
+    virtual_ipv4: str | None
+    virtual_ipv6: str | None
+    ike_suite: str
+    esp_suite: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionUsage:
+    """Counters of a session so far; input is from the client to the network (RFC 2866)."""
+
+    session_id: str
+    bytes_in: int
+    bytes_out: int
+    packets_in: int
+    packets_out: int
+    remote_address: str
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayHello:
+    """What a gateway says of itself at start; sessions it left open before are then closed."""
+
+    name: str
+    control_address: str
+    control_port: int
+    data_plane: str
+
+
+class AaaBackend(Protocol):
+    """Everything that the gateway asks of AAA."""
+
+    def hello(self, gateway: GatewayHello) -> None:
+        """Register the gateway (Accounting-On); may block, called once before the first packet."""
+
+    def goodbye(self) -> None:
+        """Orderly stop (Accounting-Off): flush what is queued, then close. May block."""
+
+    def open_eap(self, context: SignInContext) -> EapConversation:
+        """A new EAP conversation."""
+
+    def authorise_certificate(
+        self,
+        context: SignInContext,
+        chain_der: list[bytes],
+        reply: Callable[[Access | Refusal], None],
+    ) -> None:
+        """Check a client certificate (end entity first): chain to our CA, dates, usage, that it names the
+        identity in `context.ike_identity`, revocation, device, then the rules. The caller has not checked the
+        signature yet and lets nobody in before it has.
+        """
+
+    def session_started(self, start: SessionStart, reply: Callable[[Refusal | None], None]) -> None:
+        """Open the accounting record. A refusal (the device was revoked in the meantime) ends the session."""
+
+    def session_updated(self, usage: SessionUsage) -> None:
+        """Interim accounting."""
+
+    def session_ended(self, usage: SessionUsage, cause: TerminateCause) -> None:
+        """Close the accounting record."""
+
+    def sign_in_failed(self, context: SignInContext, code: str, reason: str, detail: dict[str, str]) -> None:
+        """Write the audit event of a handshake that failed in the gateway itself (proposal, signature, ...)."""

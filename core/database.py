@@ -1,0 +1,152 @@
+"""The database: typed SQLAlchemy models, one session factory, SQLite (WAL) or PostgreSQL by URL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sqlalchemy import DateTime, Dialect, Engine, MetaData, create_engine, event
+from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+from sqlalchemy.types import TypeDecorator
+
+from core.errors import OstiaryError
+from core.settings import Settings
+
+BUSY_TIMEOUT_MS = 10_000
+
+
+class DatabaseError(OstiaryError):
+    """The database can't be reached or used."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC time; SQLite keeps no zone, so it is put back on reading."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive times; store UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("naive datetime")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return an aware UTC time."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """Base of every table; constraint names are fixed so that migrations can name them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: UtcDateTime()}
+
+
+def load_models() -> None:
+    """Import every module that defines tables, so that foreign keys between parts resolve."""
+    import core.audit
+    import core.outbox
+    import core.secrets  # noqa: F401
+
+    for entry in entry_points(group="ostiary.models"):
+        entry.load()
+
+
+def make_engine(settings: Settings) -> Engine:
+    """An engine for the configured database.
+
+    Raises:
+        DatabaseError: the URL is not usable.
+    """
+    url = settings.database_url
+    try:
+        if url.startswith("sqlite"):
+            Path(settings.state_dir).mkdir(parents=True, exist_ok=True, mode=0o700)
+            engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
+            event.listen(engine, "connect", _configure_sqlite)
+            event.listen(engine, "begin", _begin_immediate)
+            return engine
+        return create_engine(url, pool_pre_ping=True)
+    except Exception as error:
+        raise DatabaseError(
+            f"database URL can't be used: {error}",
+            fix="set database.url to sqlite:///PATH or postgresql+psycopg://USER@HOST/NAME",
+        ) from error
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    # SQLAlchemy's own BEGIN (below) replaces the driver's, which starts transactions too late.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=NORMAL",
+        "foreign_keys=ON",
+        f"busy_timeout={BUSY_TIMEOUT_MS}",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_immediate(connection: Any) -> None:
+    """Take the write lock at the start of a writing transaction, so that two of them queue and never fail.
+
+    A read that turns into a write halfway is refused by SQLite at once, whatever the busy timeout.
+    """
+    readonly = connection.get_execution_options().get("ostiary_readonly", False)
+    connection.exec_driver_sql("BEGIN" if readonly else "BEGIN IMMEDIATE")
+
+
+class Database:
+    """The one session factory.
+
+    `transaction()` is for changes: it commits at the end or rolls all back. `reading()` takes no write lock.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._writers = sessionmaker(engine, expire_on_commit=False)
+        self._readers = sessionmaker(
+            engine.execution_options(ostiary_readonly=True), expire_on_commit=False, autoflush=False
+        )
+
+    @classmethod
+    def open(cls, settings: Settings) -> Database:
+        """Open the configured database with every part's tables known."""
+        load_models()
+        return cls(make_engine(settings))
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """A session whose changes are committed together, or not at all."""
+        with self._writers.begin() as session:
+            yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session for queries; what it is asked to change is thrown away."""
+        with self._readers() as session:
+            yield session
+            session.rollback()
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self.engine.dispose()

@@ -1,0 +1,36 @@
+"""The one settings model: `ostiary.toml`, overridden by the environment, checked at start.
+
+An environment variable overrides a key by its path: `OSTIARY_GATEWAY__IKE_PORT=1500` is `gateway.ike_port`.
+Unknown keys and values out of range stop the start with the file, the key and what is allowed.
+"""
+
+from core.settings.loader import SettingsError, load_settings
+from core.settings.model import (
+    AaaSettings,
+    DatabaseSettings,
+    GatewaySettings,
+    JobSettings,
+    LogSettings,
+    PkiSettings,
+    PoolSettings,
+    RuleSettings,
+    SecretSettings,
+    Settings,
+    WebSettings,
+)
+
+__all__ = [
+    "AaaSettings",
+    "DatabaseSettings",
+    "GatewaySettings",
+    "JobSettings",
+    "LogSettings",
+    "PkiSettings",
+    "PoolSettings",
+    "RuleSettings",
+    "SecretSettings",
+    "Settings",
+    "SettingsError",
+    "WebSettings",
+    "load_settings",
+]

@@ -1,0 +1,201 @@
+"""The settings themselves, one frozen model for each subsystem."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LogSettings(_Section):
+    """What the processes write to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["console", "json"] = "console"
+
+
+class DatabaseSettings(_Section):
+    """Where the rows live; without a URL, `ostiary.db` (SQLite, WAL) in the state directory."""
+
+    url: str | None = None
+
+
+class SecretSettings(_Section):
+    """Where the key that encrypts secrets at rest is read from; made at first start if it is missing."""
+
+    key_file: Path | None = None
+
+
+class JobSettings(_Section):
+    """Celery; without a broker URL, its filesystem broker in the state directory."""
+
+    broker_url: str | None = None
+    sweep_interval_s: Seconds = 10.0
+
+
+class PoolSettings(_Section):
+    """Virtual addresses for clients. A pool without IPv6 gives out no IPv6 address, and the reverse."""
+
+    name: str = Field(pattern=r"^[a-z0-9-]{1,32}$")
+    ipv4: IPv4Network | None = None
+    ipv6: IPv6Network | None = None
+
+    @model_validator(mode="after")
+    def _has_a_network(self) -> PoolSettings:
+        if self.ipv4 is None and self.ipv6 is None:
+            raise ValueError("a pool needs ipv4, ipv6 or both")
+        return self
+
+
+class GatewaySettings(_Section):
+    """The IKEv2 responder and its data plane."""
+
+    name: str = Field(default="gateway-1", pattern=r"^[A-Za-z0-9.-]{1,63}$")
+    identity: str = Field(default="gateway.ostiary.internal", pattern=r"^[A-Za-z0-9.-]{1,253}$")
+    """The FQDN that clients type and that the certificate carries."""
+    public_addresses: tuple[Address, ...] = ()
+    """Addresses put beside the identity in the gateway's certificate, for clients configured by address."""
+    listen: tuple[Address, ...] = (IPv4Address("0.0.0.0"), IPv6Address("::"))  # noqa: S104
+    ike_port: Port = 500
+    natt_port: Port = 4500
+    data_plane: Literal["auto", "kernel", "userspace"] = "auto"
+    tun_name: str = Field(default="ostiary0", pattern=r"^[A-Za-z0-9_.-]{1,15}$")
+    tunnel_mtu_bytes: int = Field(default=1400, ge=1280, le=9000)
+    pools: tuple[PoolSettings, ...] = (
+        PoolSettings(name="staff", ipv4=IPv4Network("10.99.0.0/20"), ipv6=IPv6Network("fd99:05e1:a57e::/112")),
+    )
+    networks: tuple[Network, ...] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
+    """What a client may reach through the tunnel unless a rule says less."""
+    dns: tuple[Address, ...] = ()
+    dpd_interval_s: Seconds = 30.0
+    """Silence after which the gateway asks whether the peer is alive (RFC 7296 section 2.4)."""
+    retransmit_timeouts_s: tuple[Seconds, ...] = (2.0, 3.0, 5.0, 8.0, 12.0)
+    """Waits before each retransmission of a request of ours; after the last one the peer is dead."""
+    half_open_timeout_s: Seconds = 30.0
+    half_open_limit: int = Field(default=2000, ge=1, le=100_000)
+    half_open_limit_per_address: int = Field(default=50, ge=1, le=100_000)
+    cookie_threshold: int = Field(default=100, ge=0, le=100_000)
+    """Half-open SAs above which an IKE_SA_INIT must bring a cookie (RFC 7296 section 2.6)."""
+    fragment_size_bytes: int = Field(default=1280, ge=576, le=9000)
+    """Largest IP datagram that carries an IKE fragment (RFC 7383)."""
+    keepalive_interval_s: Seconds = 20.0
+    replay_window_packets: int = Field(default=1024, ge=64, le=4096)
+    aaa: Literal["in-process"] = "in-process"
+    control_address: Address = IPv4Address("127.0.0.1")
+    control_port: Port = 3799
+    """Where RADIUS dynamic authorization (RFC 5176) is received."""
+
+    @field_validator("pools")
+    @classmethod
+    def _pool_names_are_unique(cls, pools: tuple[PoolSettings, ...]) -> tuple[PoolSettings, ...]:
+        names = [pool.name for pool in pools]
+        if len(set(names)) != len(names):
+            raise ValueError("each pool needs a name of its own")
+        return pools
+
+
+class RuleSettings(_Section):
+    """One access rule; the first whose conditions all hold decides. An empty condition holds for all."""
+
+    name: str = Field(min_length=1, max_length=64)
+    effect: Literal["allow", "deny"] = "allow"
+    users: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    methods: tuple[Literal["eap-mschapv2", "eap-tls", "certificate"], ...] = ()
+    device_states: tuple[Literal["trusted", "quarantined"], ...] = ("trusted",)
+    gateways: tuple[str, ...] = ()
+    pool: str | None = None
+    networks: tuple[Network, ...] = ()
+    """Subnets that the tunnel reaches; empty means the gateway's own list."""
+    dns: tuple[Address, ...] = ()
+    session_lifetime_s: Seconds = 12 * 3600.0
+    reason: str = ""
+    """Told to the user when the rule denies."""
+
+
+class AaaSettings(_Section):
+    """Who may sign in, how, and to what."""
+
+    eap_methods: tuple[Literal["mschapv2", "tls"], ...] = ("mschapv2", "tls")
+    """Offered in this order; a client that wants another one says so with a Nak (RFC 3748 section 5.3)."""
+    access_code_lifetime_s: Seconds = 8 * 3600.0
+    interim_interval_s: Seconds = 60.0
+    sign_in_failures_per_minute: int = Field(default=10, ge=1, le=10_000)
+    """Failures from one address or for one identity after which sign-ins are refused for a minute."""
+    rules: tuple[RuleSettings, ...] = (RuleSettings(name="trusted-devices"),)
+
+
+class PkiSettings(_Section):
+    """The certificate authority."""
+
+    organization: str = Field(default="Ostiary", min_length=1, max_length=64)
+    key_type: Literal["ecdsa-p256", "rsa-3072"] = "ecdsa-p256"
+    """Of the root and the issuing CA."""
+    gateway_key_type: Literal["ecdsa-p256", "rsa-3072"] = "rsa-3072"
+    """RSA is the one type that every stock client accepts."""
+    root_lifetime_days: int = Field(default=3650, ge=30, le=7300)
+    issuing_lifetime_days: int = Field(default=1825, ge=30, le=3650)
+    server_lifetime_days: int = Field(default=90, ge=1, le=397)
+    device_lifetime_hours: int = Field(default=24, ge=1, le=24 * 397)
+
+
+class WebSettings(_Section):
+    """Portal and security console."""
+
+    host: Address = IPv4Address("0.0.0.0")  # noqa: S104
+    port: Port = 8443
+    public_host: str = Field(default="localhost", pattern=r"^[A-Za-z0-9.:-]{1,253}$")
+    """The name in the portal's URL and certificate."""
+    threads: int = Field(default=8, ge=1, le=256)
+    session_idle_s: Seconds = 1800.0
+    session_lifetime_s: Seconds = 12 * 3600.0
+    first_run_link_lifetime_s: Seconds = 24 * 3600.0
+
+
+class Settings(BaseSettings):
+    """All of Ostiary's settings."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="OSTIARY_", env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+    )
+
+    state_dir: Path = Path("/var/lib/ostiary")
+    log: LogSettings = LogSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    secrets: SecretSettings = SecretSettings()
+    jobs: JobSettings = JobSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    aaa: AaaSettings = AaaSettings()
+    pki: PkiSettings = PkiSettings()
+    web: WebSettings = WebSettings()
+
+    @model_validator(mode="after")
+    def _rules_name_existing_pools(self) -> Settings:
+        pools = {pool.name for pool in self.gateway.pools}
+        for rule in self.aaa.rules:
+            if rule.pool is not None and rule.pool not in pools:
+                known = ", ".join(sorted(pools))
+                raise ValueError(f"rule {rule.name!r} names pool {rule.pool!r}; the pools are: {known}")
+        return self
+
+    @property
+    def database_url(self) -> str:
+        """The database URL, SQLite in the state directory where none is set."""
+        return self.database.url or f"sqlite:///{self.state_dir / 'ostiary.db'}"
+
+    @property
+    def secret_key_path(self) -> Path:
+        """The file that holds the keys for secrets at rest."""
+        return self.secrets.key_file or self.state_dir / "secret.key"

@@ -1,0 +1,1 @@
+"""ESP data planes behind one interface."""

@@ -1,0 +1,144 @@
+"""What the gateway asks of a data plane, whether the kernel's ESP or the userspace one stands behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Protocol
+
+from gateway.ike.selectors import TrafficSelector
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+
+class EspCipher(Enum):
+    """Encryption of an ESP suite: the IANA transform id of IKEv2."""
+
+    AES_CBC = 12
+    AES_GCM_16 = 20
+    CHACHA20_POLY1305 = 28
+
+
+class EspIntegrity(Enum):
+    """Integrity of an ESP suite: the IANA transform id of IKEv2; NONE with an AEAD."""
+
+    NONE = 0
+    HMAC_SHA2_256_128 = 12
+    HMAC_SHA2_384_192 = 13
+    HMAC_SHA2_512_256 = 14
+
+
+@dataclass(frozen=True, slots=True)
+class EspSuite:
+    """What both directions of a child SA are protected with."""
+
+    cipher: EspCipher
+    key_bits: int
+    """128, 192 or 256, without the salt of an AEAD."""
+    integrity: EspIntegrity
+    esn: bool
+    """64-bit sequence numbers (RFC 4303 section 2.2.1)."""
+
+    def __str__(self) -> str:
+        name = (
+            self.cipher.name if self.cipher is EspCipher.CHACHA20_POLY1305 else f"{self.cipher.name}_{self.key_bits}"
+        )
+        if self.integrity is not EspIntegrity.NONE:
+            name += f"/{self.integrity.name}"
+        return name + ("/ESN" if self.esn else "")
+
+
+@dataclass(frozen=True, slots=True)
+class EspKeys:
+    """Key material of one direction, as RFC 7296 section 2.17 cuts it; an AEAD's key ends with its 4-byte salt."""
+
+    encryption: bytes = field(repr=False)
+    integrity: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """The outer addresses of an SA, as the gateway sees them."""
+
+    local: Address
+    local_port: int
+    remote: Address
+    remote_port: int
+    udp_encapsulation: bool
+    """ESP in UDP (RFC 3948); else plain ESP, IP protocol 50."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSa:
+    """A pair of ESP SAs, ready to carry packets."""
+
+    spi_in: int
+    """Chosen by us: what the peer's packets carry."""
+    spi_out: int
+    """Chosen by the peer."""
+    suite: EspSuite
+    keys_in: EspKeys
+    keys_out: EspKeys
+    endpoints: Endpoints
+    local_selectors: tuple[TrafficSelector, ...]
+    """Inner addresses behind the gateway."""
+    remote_selectors: tuple[TrafficSelector, ...]
+    """Inner addresses of the client: its virtual addresses."""
+    replay_window_packets: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Of one child SA; inner bytes, in is from the client."""
+
+    bytes_in: int
+    packets_in: int
+    bytes_out: int
+    packets_out: int
+    last_in_s: float
+    """Monotonic time of the last authentic packet of the peer; 0.0 where there was none."""
+    replays: int
+    """Packets dropped as replayed or too old."""
+    failures: int
+    """Packets that were not authentic, malformed, or outside the selectors."""
+
+
+class DataPlaneError(Exception):
+    """A child SA can't be installed; the message names the SA and the cause."""
+
+
+class DataPlane(Protocol):
+    """Carries the packets of all child SAs."""
+
+    name: str
+    """`kernel` or `userspace`."""
+    description: str
+    """One sentence for the operator: what was chosen and why."""
+
+    def allocate_spi(self) -> int:
+        """A random inbound SPI above 255 that no SA here uses; reserved until `install` or `remove`."""
+
+    def install(self, child: ChildSa) -> None:
+        """Start carrying packets.
+
+        Raises:
+            DataPlaneError: it can't; nothing was changed.
+        """
+
+    def remove(self, spi_in: int) -> Counters | None:
+        """Stop at once, both directions; the last counters, None where there is no such SA."""
+
+    def counters(self, spi_in: int) -> Counters | None:
+        """The counters now; None where there is no such SA."""
+
+    def close(self) -> None:
+        """Remove everything that was made: SAs, addresses, routes, links."""
+
+
+EspSender = Callable[[bytes, Endpoints], None]
+"""Sends one ESP packet; with UDP encapsulation from the NAT-T socket."""
+RemoteMoved = Callable[[int, Address, int], None]
+"""Tells the gateway that authentic packets of an inbound SPI now come from another address (NAT rebinding)."""

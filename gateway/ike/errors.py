@@ -1,0 +1,75 @@
+"""Errors of the IKEv2 core; each class carries the notify that answers it, where one is answered."""
+
+from __future__ import annotations
+
+from gateway.ike.constants import NotifyType
+
+
+class IkeError(Exception):
+    """Root of the core's errors.
+
+    `notify` is the type to answer with where the message was authentic; an unauthenticated one is dropped.
+    """
+
+    notify: NotifyType | None = None
+    data: bytes = b""
+
+
+class InvalidSyntax(IkeError):
+    """A length, count or value that does not fit (RFC 7296 section 2.21)."""
+
+    notify = NotifyType.INVALID_SYNTAX
+
+
+class UnsupportedCriticalPayload(IkeError):
+    """An unknown payload with its critical bit set (RFC 7296 section 2.5); `data` is its type."""
+
+    notify = NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD
+
+    def __init__(self, payload_type: int) -> None:
+        super().__init__(f"unknown critical payload {payload_type}")
+        self.data = bytes((payload_type,))
+
+
+class NoProposalChosen(IkeError):
+    """No offered suite is acceptable."""
+
+    notify = NotifyType.NO_PROPOSAL_CHOSEN
+
+
+class InvalidKePayload(IkeError):
+    """The KE payload is of another group than the one chosen; `data` is the wanted group."""
+
+    notify = NotifyType.INVALID_KE_PAYLOAD
+
+    def __init__(self, group: int) -> None:
+        super().__init__(f"KE payload of another group, want {group}")
+        self.data = group.to_bytes(2, "big")
+
+
+class AuthenticationFailed(IkeError):
+    """The peer did not prove who it is, or may not enter."""
+
+    notify = NotifyType.AUTHENTICATION_FAILED
+
+
+class TsUnacceptable(IkeError):
+    """Nothing is left of the offered traffic selectors."""
+
+    notify = NotifyType.TS_UNACCEPTABLE
+
+
+class InternalAddressFailure(IkeError):
+    """No virtual address is free."""
+
+    notify = NotifyType.INTERNAL_ADDRESS_FAILURE
+
+
+class FailedCpRequired(IkeError):
+    """The client asked for no virtual address and gets no child SA without one."""
+
+    notify = NotifyType.FAILED_CP_REQUIRED
+
+
+class IntegrityError(IkeError):
+    """An encrypted payload did not verify: the message is dropped without an answer."""
