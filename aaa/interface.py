@@ -69,6 +69,8 @@ class Access:
     dns: tuple[Address, ...]
     session_lifetime_s: float
     interim_interval_s: float
+    certificate_serial: str = ""
+    """Of the client certificate, empty where there was none; checked again when the session starts."""
 
 
 @dataclass(frozen=True, slots=True)

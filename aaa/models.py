@@ -68,6 +68,8 @@ class TunnelSession(Base):
     device_name: Mapped[str] = mapped_column(String(64))
     method: Mapped[str] = mapped_column(String(16))
     rule: Mapped[str] = mapped_column(String(64))
+    certificate_serial: Mapped[str] = mapped_column(String(40), default="")
+    """The client certificate that opened it; empty for one opened with an access code."""
     client: Mapped[str] = mapped_column(String(64), default="")
     """What the client looks like (`strongSwan`, `Windows`, ...)."""
     remote_address: Mapped[str] = mapped_column(String(64))
