@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Integer, LargeBinary, String, select
+from sqlalchemy import JSON, BigInteger, ForeignKey, Integer, LargeBinary, String, insert, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from core.clock import utc_now
@@ -42,6 +43,20 @@ class Actor:
 
 
 SYSTEM = Actor("system", "ostiary")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An event to be written by `record_many`; the fields are those of `record`."""
+
+    actor: Actor
+    action: str
+    target: str
+    outcome: str = "success"
+    reason: str = ""
+    detail: dict[str, Any] = field(default_factory=dict)
+    at: datetime | None = None
+    """When it happened, where it is written later than that."""
 
 
 class AuditEvent(Base):
@@ -116,6 +131,43 @@ def record(
     return event
 
 
+def record_many(session: Session, entries: Sequence[Entry]) -> None:
+    """Write events in the caller's transaction, in their order: the bulk form of `record`.
+
+    A gateway under load signs in hundreds of clients a second; these few statements replace hundreds.
+    """
+    if not entries:
+        return
+    session.flush()
+    connection = session.connection()
+    head = connection.execute(
+        select(AuditHead.event_id, AuditHead.hash).where(AuditHead.id == 1).with_for_update()
+    ).first()
+    last_id, previous = ((head.event_id or 0), head.hash) if head else (0, GENESIS_HASH)
+    now = utc_now()
+    rows = []
+    for event_id, entry in enumerate(entries, start=last_id + 1):
+        row = {
+            "id": event_id,
+            "at": entry.at or now,
+            "actor": str(entry.actor)[:320],
+            "action": entry.action,
+            "target": entry.target[:320],
+            "outcome": entry.outcome,
+            "reason": entry.reason[:1024],
+            "detail": entry.detail,
+            "previous_hash": previous,
+        }
+        row["hash"] = previous = _content_hash(row)
+        rows.append(row)
+    connection.execute(insert(AuditEvent), rows)
+    newest = {"event_id": rows[-1]["id"], "hash": previous}
+    if head is None:
+        connection.execute(insert(AuditHead), {"id": 1, **newest})
+    else:
+        connection.execute(update(AuditHead).where(AuditHead.id == 1), newest)
+
+
 def verify_chain(session: Session) -> int:
     """Check every event's hash and link; return how many there are.
 
@@ -136,16 +188,23 @@ def verify_chain(session: Session) -> int:
 
 
 def _event_hash(event: AuditEvent) -> bytes:
+    return _content_hash({column: getattr(event, column) for column in _HASHED})
+
+
+_HASHED = ("id", "at", "actor", "action", "target", "outcome", "reason", "detail", "previous_hash")
+
+
+def _content_hash(row: dict[str, Any]) -> bytes:
     content = [
-        event.id,
-        event.at.isoformat(timespec="microseconds"),
-        event.actor,
-        event.action,
-        event.target,
-        event.outcome,
-        event.reason,
-        event.detail,
-        event.previous_hash.hex(),
+        row["id"],
+        row["at"].isoformat(timespec="microseconds"),
+        row["actor"],
+        row["action"],
+        row["target"],
+        row["outcome"],
+        row["reason"],
+        row["detail"],
+        row["previous_hash"].hex(),
     ]
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).digest()
