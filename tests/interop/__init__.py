@@ -1,0 +1,1 @@
+"""Real peers against the product, in network namespaces."""
