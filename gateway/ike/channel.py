@@ -1,0 +1,127 @@
+"""The encrypted side of an IKE SA: seals messages, opens them, fragments both ways. Used by either role."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+
+from gateway.ike.constants import IKE_HEADER_BYTES, IKE_VERSION, ExchangeType, Flag, PayloadType
+from gateway.ike.crypto.protection import Protection, make_protection
+from gateway.ike.errors import InvalidSyntax
+from gateway.ike.fragments import FRAGMENT_NUMBERS, Reassembly, cut
+from gateway.ike.keymat import IkeKeys
+from gateway.ike.message import Header, Payloads, chain, parse_payloads
+from gateway.ike.proposals import IkeSuite
+
+Random = Callable[[int], bytes]
+OutPayloads = Sequence[tuple[PayloadType, bytes]]
+
+_SK_HEADER = struct.Struct("!BBH")
+_SKF_HEADER_BYTES = _SK_HEADER.size + FRAGMENT_NUMBERS.size
+_UDP_AND_MARKER_BYTES = 12
+_IP_HEADER_BYTES = {4: 20, 6: 40}
+
+
+class Channel:
+    """Keys of both directions, with the fragments that are on their way in."""
+
+    __slots__ = ("_inbound", "_outbound", "_random", "_reassembly", "_role", "_spis", "fragmentation", "room_bytes")
+
+    def __init__(
+        self, suite: IkeSuite, keys: IkeKeys, spi_i: bytes, spi_r: bytes, *, is_initiator: bool, random: Random
+    ) -> None:
+        from_initiator = make_protection(suite.encr, suite.integ, keys.ei, keys.ai)
+        from_responder = make_protection(suite.encr, suite.integ, keys.er, keys.ar)
+        self._outbound: Protection = from_initiator if is_initiator else from_responder
+        self._inbound: Protection = from_responder if is_initiator else from_initiator
+        self._role = Flag.INITIATOR if is_initiator else 0
+        self._spis = spi_i, spi_r
+        self._random = random
+        self._reassembly = Reassembly()
+        self.fragmentation = False
+        """Both sides announced IKEV2_FRAGMENTATION_SUPPORTED."""
+        self.room_bytes = 0
+        """Largest IKE message that is sent whole, when fragmentation may be used."""
+
+    def set_fragment_size(self, ip_datagram_bytes: int, ip_version: int) -> None:
+        """Allow fragmentation with datagrams of this size, IP header included."""
+        self.fragmentation = True
+        self.room_bytes = ip_datagram_bytes - _IP_HEADER_BYTES[ip_version] - _UDP_AND_MARKER_BYTES
+
+    def seal(self, exchange: ExchangeType, message_id: int, payloads: OutPayloads, *, response: bool) -> list[bytes]:
+        """Encrypt a message; several datagrams where it has to be fragmented."""
+        first, plain = chain(payloads)
+        flags = self._role | (Flag.RESPONSE if response else 0)
+        protection = self._outbound
+        body_bytes = protection.sealed_bytes(len(plain))
+        length = IKE_HEADER_BYTES + _SK_HEADER.size + body_bytes
+        if not self.fragmentation or length <= self.room_bytes:
+            aad = Header(
+                *self._spis, PayloadType.SK, IKE_VERSION, exchange, flags, message_id, length
+            ).to_bytes() + _SK_HEADER.pack(first, 0, _SK_HEADER.size + body_bytes)
+            return [aad + protection.seal(aad, plain, self._random(protection.iv_bytes))]
+        room = self.room_bytes - IKE_HEADER_BYTES - _SK_HEADER.size
+        pieces = cut(plain, room, protection.sealed_bytes)
+        datagrams = []
+        for number, piece in enumerate(pieces, start=1):
+            body_bytes = protection.sealed_bytes(len(piece))
+            length = IKE_HEADER_BYTES + _SKF_HEADER_BYTES + body_bytes
+            aad = b"".join(
+                (
+                    Header(*self._spis, PayloadType.SKF, IKE_VERSION, exchange, flags, message_id, length).to_bytes(),
+                    _SK_HEADER.pack(first if number == 1 else 0, 0, _SKF_HEADER_BYTES + body_bytes),
+                    FRAGMENT_NUMBERS.pack(number, len(pieces)),
+                )
+            )
+            datagrams.append(aad + protection.seal(aad, piece, self._random(protection.iv_bytes)))
+        return datagrams
+
+    def open(self, header: Header, data: bytes) -> Payloads | None:
+        """Verify and decrypt a datagram; None while fragments are missing.
+
+        Raises:
+            IntegrityError: not authentic: drop it, change nothing.
+            InvalidSyntax: no SK or SKF payload where it must be, or fragments that do not fit: drop it as well,
+                for this is found before anything was verified.
+            AuthenticButInvalid: authentic, and its inner payloads are malformed.
+        """
+        if header.next_payload == PayloadType.SK:
+            first, offset, length = self._sk_header(data)
+            plain = self._inbound.open(data[:offset], data[offset:length])
+        elif header.next_payload == PayloadType.SKF and self.fragmentation:
+            whole = self._open_fragment(header, data)
+            if whole is None:
+                return None
+            first, plain = whole
+        else:
+            raise InvalidSyntax("no encrypted payload")
+        try:
+            return parse_payloads(first, plain)
+        except InvalidSyntax as error:
+            raise AuthenticButInvalid(str(error)) from None
+
+    @staticmethod
+    def _sk_header(data: bytes) -> tuple[int, int, int]:
+        """(first inner payload, offset of the body, end): SK is the first and only outer payload."""
+        if len(data) < IKE_HEADER_BYTES + _SK_HEADER.size:
+            raise InvalidSyntax("SK payload too short")
+        first, _, length = _SK_HEADER.unpack_from(data, IKE_HEADER_BYTES)
+        if IKE_HEADER_BYTES + length != len(data):
+            raise InvalidSyntax("SK payload is not the last one")
+        return first, IKE_HEADER_BYTES + _SK_HEADER.size, len(data)
+
+    def _open_fragment(self, header: Header, data: bytes) -> tuple[int, bytes] | None:
+        first, offset, end = self._sk_header(data)
+        if end - offset < FRAGMENT_NUMBERS.size:
+            raise InvalidSyntax("SKF payload too short")
+        number, total = FRAGMENT_NUMBERS.unpack_from(data, offset)
+        offset += FRAGMENT_NUMBERS.size
+        self._reassembly.check_numbers(number, total)
+        if not self._reassembly.wants(header.message_id, number, total):
+            return None
+        plain = self._inbound.open(data[:offset], data[offset:])
+        return self._reassembly.add(header.message_id, number, total, first, plain)
+
+
+class AuthenticButInvalid(InvalidSyntax):
+    """The peer itself sent a message that can't be parsed: answer with INVALID_SYNTAX and end the SA."""

@@ -1,0 +1,1 @@
+"""Cryptography of IKE SAs: pseudorandom functions, key exchange, protection of SK payloads."""

@@ -1,0 +1,57 @@
+"""The MODP groups of RFC 3526, computed from the formula that the RFC gives for each prime.
+
+p = 2^n - 2^(n-64) - 1 + 2^64 * ( floor(2^(n-130) * pi) + c )
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from cryptography.hazmat.primitives.asymmetric import dh
+
+from gateway.ike.constants import Group
+
+GENERATOR = 2
+_BITS_AND_CONSTANT: dict[Group, tuple[int, int]] = {
+    Group.MODP_2048: (2048, 124476),
+    Group.MODP_3072: (3072, 1690314),
+    Group.MODP_4096: (4096, 240904),
+}
+
+
+def _arctan_inverse(x: int, scale: int) -> int:
+    """floor-ish of scale * arctan(1/x), by Taylor series."""
+    term = scale // x
+    total, square, divisor, sign = term, x * x, 3, -1
+    while term:
+        term //= square
+        total += sign * (term // divisor)
+        divisor, sign = divisor + 2, -sign
+    return total
+
+
+def _pi_times_power_of_two(bits: int) -> int:
+    """floor(pi * 2^bits), by Machin's formula with guard bits."""
+    guard = 64
+    scale = 1 << (bits + guard)
+    pi = 4 * (4 * _arctan_inverse(5, scale) - _arctan_inverse(239, scale))
+    return pi >> guard
+
+
+@cache
+def prime(group: Group) -> int:
+    """The prime of a MODP group."""
+    bits, constant = _BITS_AND_CONSTANT[group]
+    pi = _pi_times_power_of_two(bits - 130)
+    return (1 << bits) - (1 << (bits - 64)) - 1 + ((pi + constant) << 64)
+
+
+@cache
+def parameters(group: Group) -> dh.DHParameters:
+    """The group as `cryptography` wants it."""
+    return dh.DHParameterNumbers(prime(group), GENERATOR).parameters()
+
+
+def public_bytes(group: Group) -> int:
+    """Length of a public value."""
+    return _BITS_AND_CONSTANT[group][0] // 8

@@ -1,0 +1,86 @@
+"""IKE fragmentation (RFC 7383): reassembly of verified fragments, and the cut of long messages."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+from gateway.ike.errors import InvalidSyntax
+
+MAX_FRAGMENTS = 64
+"""Windows has been met with 32 fragments of 580 bytes."""
+MAX_REASSEMBLED_BYTES = 32_768
+FRAGMENT_NUMBERS = struct.Struct("!HH")
+
+
+class Reassembly:
+    """The fragments of one message. Only fragments whose ICV has verified are handed in."""
+
+    __slots__ = ("_first_payload", "_parts", "_size", "_total", "message_id")
+
+    def __init__(self) -> None:
+        self.message_id = -1
+        self._reset(0)
+
+    def _reset(self, total: int) -> None:
+        self._total, self._size, self._first_payload = total, 0, 0
+        self._parts: dict[int, bytes] = {}
+
+    def clear(self) -> None:
+        """Forget what was collected."""
+        self.message_id = -1
+        self._reset(0)
+
+    @staticmethod
+    def check_numbers(number: int, total: int) -> None:
+        """Raise InvalidSyntax on numbers that no honest sender makes."""
+        if not 1 <= number <= total <= MAX_FRAGMENTS:
+            raise InvalidSyntax("fragment numbers")
+
+    def wants(self, message_id: int, number: int, total: int) -> bool:
+        """Whether this fragment would add something, asked before it is decrypted.
+
+        A larger total replaces the set: the sender found a smaller path MTU and cut anew (section 2.5.2).
+        """
+        if message_id != self.message_id or total > self._total:
+            return True
+        return total == self._total and number not in self._parts
+
+    def add(
+        self, message_id: int, number: int, total: int, first_payload: int, plain: bytes
+    ) -> tuple[int, bytes] | None:
+        """Store one verified fragment; return (first payload type, inner payloads) when all are there.
+
+        Raises:
+            InvalidSyntax: together they are too long.
+        """
+        if message_id != self.message_id or total > self._total:
+            self._reset(total)
+            self.message_id = message_id
+        self._size += len(plain)
+        if self._size > MAX_REASSEMBLED_BYTES:
+            self.clear()
+            raise InvalidSyntax("reassembled message too long")
+        self._parts[number] = plain
+        if number == 1:
+            self._first_payload = first_payload
+        if len(self._parts) < self._total:
+            return None
+        whole = b"".join(self._parts[index] for index in range(1, self._total + 1))
+        first = self._first_payload
+        self.clear()
+        return first, whole
+
+
+def cut(plain: bytes, room_bytes: int, sealed_bytes: Callable[[int], int]) -> list[bytes]:
+    """Cut inner payloads so that each sealed fragment body, with its numbers, fits in `room_bytes`.
+
+    Raises:
+        ValueError: the room is too small, or the message needs more than 64 fragments.
+    """
+    piece = room_bytes - FRAGMENT_NUMBERS.size
+    while piece > 0 and sealed_bytes(piece) > room_bytes - FRAGMENT_NUMBERS.size:
+        piece -= 1
+    if piece <= 0 or len(plain) > piece * MAX_FRAGMENTS:
+        raise ValueError("message does not fit in fragments")
+    return [plain[offset : offset + piece] for offset in range(0, len(plain), piece)] or [b""]

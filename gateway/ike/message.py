@@ -1,0 +1,153 @@
+"""The IKE header (RFC 7296 section 3.1) and the chain of payloads behind it (section 3.2)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from gateway.ike.constants import IKE_HEADER_BYTES, IKE_VERSION, Flag, PayloadType
+from gateway.ike.errors import InvalidSyntax, UnsupportedCriticalPayload
+
+MAX_PAYLOADS = 64
+"""In one message. Windows sends some 20, a client with a long certificate chain some 30."""
+MAX_MESSAGE_BYTES = 65_535
+
+_HEADER = struct.Struct("!8s8sBBBBII")
+_PAYLOAD_HEADER = struct.Struct("!BBH")
+_CRITICAL = 0x80
+_KNOWN_TYPES: frozenset[int] = frozenset(PayloadType)
+_IKEV1_TYPES = range(1, 33)
+
+
+class Header(NamedTuple):
+    """The 28 bytes before the payloads."""
+
+    spi_i: bytes
+    spi_r: bytes
+    next_payload: int
+    version: int
+    exchange: int
+    flags: int
+    message_id: int
+    length: int
+
+    @classmethod
+    def parse(cls, data: bytes) -> Header:
+        """Decode and check the length against the datagram.
+
+        Raises:
+            InvalidSyntax: shorter than a header, or a length that is not the datagram's.
+        """
+        if len(data) < IKE_HEADER_BYTES:
+            raise InvalidSyntax("shorter than an IKE header")
+        header = cls(*_HEADER.unpack_from(data))
+        if header.length != len(data):
+            raise InvalidSyntax("IKE length is not the datagram's")
+        return header
+
+    def to_bytes(self) -> bytes:
+        """Encode."""
+        return _HEADER.pack(*self)
+
+    @property
+    def is_response(self) -> bool:
+        """The R flag."""
+        return bool(self.flags & Flag.RESPONSE)
+
+    @property
+    def from_initiator(self) -> bool:
+        """The I flag: sent by the original initiator of the IKE SA."""
+        return bool(self.flags & Flag.INITIATOR)
+
+
+class RawPayload(NamedTuple):
+    """A payload whose body is not parsed yet."""
+
+    type: int
+    body: bytes
+
+
+@dataclass(slots=True)
+class Payloads:
+    """The payloads of one message, in order; bodies are parsed by whoever needs them."""
+
+    items: list[RawPayload]
+
+    def first(self, payload_type: PayloadType) -> bytes | None:
+        """The body of the first payload of a type, or None."""
+        for item in self.items:
+            if item.type == payload_type:
+                return item.body
+        return None
+
+    def require(self, payload_type: PayloadType) -> bytes:
+        """The body of the first payload of a type; raises InvalidSyntax where there is none."""
+        body = self.first(payload_type)
+        if body is None:
+            raise InvalidSyntax(f"no {payload_type.name} payload")
+        return body
+
+    def all(self, payload_type: PayloadType) -> list[bytes]:
+        """The bodies of all payloads of a type."""
+        return [item.body for item in self.items if item.type == payload_type]
+
+
+def parse_payloads(first_type: int, data: bytes) -> Payloads:
+    """Cut a chain into payloads; unknown ones that are not critical are left out.
+
+    The chain must end with the data; an SK or SKF payload is always the last (its next-payload field names the
+    first inner payload).
+
+    Raises:
+        InvalidSyntax: a length that does not fit, a payload of IKEv1, too many payloads, trailing bytes.
+        UnsupportedCriticalPayload: an unknown payload with the critical bit.
+    """
+    items: list[RawPayload] = []
+    offset, end, payload_type, seen = 0, len(data), first_type, 0
+    while payload_type:
+        if end - offset < 4:
+            raise InvalidSyntax("payload too short")
+        next_type, critical, length = _PAYLOAD_HEADER.unpack_from(data, offset)
+        if length < 4 or length > end - offset:
+            raise InvalidSyntax("payload length")
+        seen += 1
+        if seen > MAX_PAYLOADS or payload_type in _IKEV1_TYPES:
+            raise InvalidSyntax("too many payloads, or one of IKEv1")
+        if payload_type in _KNOWN_TYPES:
+            items.append(RawPayload(payload_type, data[offset + 4 : offset + length]))
+        elif critical & _CRITICAL:
+            raise UnsupportedCriticalPayload(payload_type)
+        offset += length
+        if payload_type in (PayloadType.SK, PayloadType.SKF):
+            break
+        payload_type = next_type
+    if offset != end:
+        raise InvalidSyntax("bytes after the last payload")
+    return Payloads(items)
+
+
+def chain(payloads: Iterable[tuple[PayloadType, bytes]]) -> tuple[int, bytes]:
+    """Encode bodies as a chain; return the first type and the bytes."""
+    items = list(payloads)
+    parts: list[bytes] = []
+    for index, (_, body) in enumerate(items):
+        next_type = items[index + 1][0] if index + 1 < len(items) else 0
+        parts.append(_PAYLOAD_HEADER.pack(next_type, 0, 4 + len(body)))
+        parts.append(body)
+    return (items[0][0] if items else 0), b"".join(parts)
+
+
+def clear_message(
+    spi_i: bytes,
+    spi_r: bytes,
+    exchange: int,
+    flags: int,
+    message_id: int,
+    payloads: Iterable[tuple[PayloadType, bytes]],
+) -> bytes:
+    """A whole message without encryption: IKE_SA_INIT, and notifies outside an SA."""
+    first, body = chain(payloads)
+    header = Header(spi_i, spi_r, first, IKE_VERSION, exchange, flags, message_id, IKE_HEADER_BYTES + len(body))
+    return header.to_bytes() + body
