@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, ForeignKey, Integer, LargeBinary, String, insert, select, update
@@ -19,8 +19,11 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from core.clock import utc_now
 from core.database import Base
 from core.errors import OstiaryError
+from core.text import storable
 
 GENESIS_HASH = bytes(32)
+DETAIL_LIMIT = 4096
+"""Characters of one text in `detail`; the rest is cut."""
 _BigId = BigInteger().with_variant(Integer, "sqlite")
 
 
@@ -77,7 +80,10 @@ class AuditEvent(Base):
 
 
 class AuditHead(Base):
-    """The newest id and hash, one row: locking it makes writers queue, so that the chain never forks."""
+    """The newest id and hash, one row: locking it makes writers queue, so that the chain never forks.
+
+    The first migration makes the row, for two writers that found none could not queue.
+    """
 
     __tablename__ = "audit_head"
 
@@ -96,7 +102,7 @@ def record(
     reason: str = "",
     detail: dict[str, Any] | None = None,
 ) -> AuditEvent:
-    """Write one event in the caller's transaction.
+    """Write one event in the caller's transaction. What is too long is cut, what can't be stored is escaped.
 
     Args:
         session: the transaction that makes the change.
@@ -106,25 +112,19 @@ def record(
         outcome: `success` or `refused` or `failed`.
         reason: why, in words for a person.
         detail: further facts, JSON values only, never a secret.
+
+    Raises:
+        TypeError, ValueError: `detail` is not JSON.
     """
     head = session.get(AuditHead, 1, with_for_update=True, populate_existing=True)
     if head is None:
         head = AuditHead(id=1, event_id=None, hash=GENESIS_HASH)
         session.add(head)
-    event = AuditEvent(
-        id=(head.event_id or 0) + 1,
-        at=utc_now(),
-        actor=str(actor)[:320],
-        action=action,
-        target=target[:320],
-        outcome=outcome,
-        reason=reason[:1024],
-        detail=detail or {},
-        previous_hash=head.hash,
+    row = _row(
+        (head.event_id or 0) + 1, Entry(actor, action, target, outcome, reason, detail or {}), utc_now(), head.hash
     )
-    event.hash = _event_hash(event)
+    event = AuditEvent(**row)
     session.add(event)
-    session.flush()
     head.event_id = event.id
     head.hash = event.hash
     session.flush()
@@ -147,19 +147,8 @@ def record_many(session: Session, entries: Sequence[Entry]) -> None:
     now = utc_now()
     rows = []
     for event_id, entry in enumerate(entries, start=last_id + 1):
-        row = {
-            "id": event_id,
-            "at": entry.at or now,
-            "actor": str(entry.actor)[:320],
-            "action": entry.action,
-            "target": entry.target[:320],
-            "outcome": entry.outcome,
-            "reason": entry.reason[:1024],
-            "detail": entry.detail,
-            "previous_hash": previous,
-        }
-        row["hash"] = previous = _content_hash(row)
-        rows.append(row)
+        rows.append(_row(event_id, entry, now, previous))
+        previous = rows[-1]["hash"]
     connection.execute(insert(AuditEvent), rows)
     newest = {"event_id": rows[-1]["id"], "hash": previous}
     if head is None:
@@ -168,36 +157,114 @@ def record_many(session: Session, entries: Sequence[Entry]) -> None:
         connection.execute(update(AuditHead).where(AuditHead.id == 1), newest)
 
 
+def recent_events(
+    session: Session,
+    *,
+    action: str | None = None,
+    actor: str | None = None,
+    target: str | None = None,
+    before_id: int | None = None,
+    limit: int = 50,
+) -> list[AuditEvent]:
+    """The newest events, newest first.
+
+    Args:
+        session: to read from.
+        action: only this one; with a trailing `*`, all that begin so. The same for `actor` and `target`.
+        actor: as `kind:name`.
+        target: as `kind:name`.
+        before_id: only older ones, to turn the page.
+        limit: how many at most.
+    """
+    query = select(AuditEvent).order_by(AuditEvent.id.desc()).limit(limit)
+    for column, wanted in ((AuditEvent.action, action), (AuditEvent.actor, actor), (AuditEvent.target, target)):
+        if wanted is None:
+            continue
+        if wanted.endswith("*"):
+            query = query.where(column.startswith(wanted[:-1], autoescape=True))
+        else:
+            query = query.where(column == wanted)
+    if before_id is not None:
+        query = query.where(AuditEvent.id < before_id)
+    return list(session.scalars(query))
+
+
 def verify_chain(session: Session) -> int:
     """Check every event's hash and link; return how many there are.
+
+    The chain needs no key, so it shows what was changed behind Ostiary's back, but whoever can write the
+    database can also write a whole new chain: only a hash kept elsewhere (`newest_hash`) shows that.
 
     Raises:
         AuditError: an event was changed, removed or put between.
     """
     previous, expected_id = GENESIS_HASH, 1
-    for event in session.scalars(select(AuditEvent).order_by(AuditEvent.id).execution_options(yield_per=500)):
-        if event.id != expected_id:
+    events = session.execute(
+        select(*(getattr(AuditEvent, column) for column in (*_HASHED, "hash")))
+        .order_by(AuditEvent.id)
+        .execution_options(yield_per=1000)
+    )
+    for event in events.mappings():
+        if event["id"] != expected_id:
             raise AuditError(f"audit event {expected_id} is missing")
-        if event.previous_hash != previous or _event_hash(event) != event.hash:
-            raise AuditError(f"audit event {event.id} was changed")
-        previous, expected_id = event.hash, expected_id + 1
-    head = session.get(AuditHead, 1)
-    if (head.hash if head else GENESIS_HASH) != previous:
-        raise AuditError(f"audit events after {expected_id - 1} are missing")
+        if event["previous_hash"] != previous or _content_hash(event) != event["hash"]:
+            raise AuditError(f"audit event {expected_id} was changed")
+        previous, expected_id = event["hash"], expected_id + 1
+    head = session.get(AuditHead, 1, populate_existing=True)
+    head_id, head_hash = ((head.event_id or 0), head.hash) if head else (0, GENESIS_HASH)
+    if head_id > expected_id - 1:
+        raise AuditError(f"audit events {expected_id} to {head_id} are missing")
+    if (head_id, head_hash) != (expected_id - 1, previous):
+        raise AuditError(f"audit events were put after {head_id}")
     return expected_id - 1
 
 
-def _event_hash(event: AuditEvent) -> bytes:
-    return _content_hash({column: getattr(event, column) for column in _HASHED})
+def newest_hash(session: Session) -> bytes:
+    """The hash that stands for the whole log up to now."""
+    head = session.get(AuditHead, 1, populate_existing=True)
+    return head.hash if head else GENESIS_HASH
 
 
 _HASHED = ("id", "at", "actor", "action", "target", "outcome", "reason", "detail", "previous_hash")
 
 
-def _content_hash(row: dict[str, Any]) -> bytes:
+def _row(event_id: int, entry: Entry, now: datetime, previous: bytes) -> dict[str, Any]:
+    """The columns of an event, just as the database will give them back: the hash covers what is stored."""
+    row: dict[str, Any] = {
+        "id": event_id,
+        "at": entry.at or now,
+        "actor": storable(str(entry.actor), 320),
+        "action": entry.action,
+        "target": storable(entry.target, 320),
+        "outcome": entry.outcome,
+        "reason": storable(entry.reason, 1024),
+        "detail": _plain(entry.detail) if entry.detail else {},
+        "previous_hash": previous,
+    }
+    row["hash"] = _content_hash(row)
+    return row
+
+
+def _plain(detail: dict[str, Any]) -> dict[str, Any]:
+    """A copy as JSON keeps it: keys are text, tuples are lists, each string can be stored."""
+    plain: dict[str, Any] = json.loads(json.dumps(detail, allow_nan=False), object_hook=_storable_object)
+    return plain
+
+
+def _storable_object(mapping: dict[str, Any]) -> dict[str, Any]:
+    return {storable(key, DETAIL_LIMIT): _storable_value(value) for key, value in mapping.items()}
+
+
+def _storable_value(value: Any) -> Any:
+    if isinstance(value, str):
+        return storable(value, DETAIL_LIMIT)
+    return [_storable_value(item) for item in value] if isinstance(value, list) else value
+
+
+def _content_hash(row: Mapping[Any, Any]) -> bytes:
     content = [
         row["id"],
-        row["at"].isoformat(timespec="microseconds"),
+        row["at"].astimezone(UTC).isoformat(timespec="microseconds"),
         row["actor"],
         row["action"],
         row["target"],

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any, ClassVar
 
-from sqlalchemy import DateTime, Dialect, Engine, MetaData, create_engine, event
+from sqlalchemy import DateTime, Dialect, Engine, MetaData, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.types import TypeDecorator
 
 from core.errors import OstiaryError
 from core.settings import Settings
+from core.text import hide_url_password
 
 BUSY_TIMEOUT_MS = 10_000
+"""How long a writer waits for the other writers of SQLite."""
+CONNECT_TIMEOUT_S = 5
 
 
 class DatabaseError(OstiaryError):
@@ -71,25 +75,41 @@ def load_models() -> None:
 
 
 def make_engine(settings: Settings) -> Engine:
-    """An engine for the configured database.
+    """An engine for the configured database. An SQLite file is made, readable by this user only.
 
     Raises:
-        DatabaseError: the URL is not usable.
+        DatabaseError: the URL is not usable, or the file can't be made.
     """
-    url = settings.database_url
     try:
-        if url.startswith("sqlite"):
-            Path(settings.state_dir).mkdir(parents=True, exist_ok=True, mode=0o700)
+        url = make_url(settings.database_url)
+        if url.get_backend_name() == "sqlite":
+            _create_sqlite_file(settings, url.database)
             engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
             event.listen(engine, "connect", _configure_sqlite)
             event.listen(engine, "begin", _begin_immediate)
             return engine
-        return create_engine(url, pool_pre_ping=True)
-    except Exception as error:
+        return create_engine(
+            url.set(drivername="postgresql+psycopg"),
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": CONNECT_TIMEOUT_S},
+        )
+    except OSError as error:
         raise DatabaseError(
-            f"database URL can't be used: {error}",
-            fix="set database.url to sqlite:///PATH or postgresql+psycopg://USER@HOST/NAME",
+            f"{settings.shown_database_url}: {error.strerror}: {error.filename}",
+            fix="run as a user that may write there, or name another place (state_dir, database.url)",
         ) from error
+    except ArgumentError as error:
+        raise DatabaseError(
+            f"database.url can't be used: {hide_url_password(str(error))}",
+            fix="set it to sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME",
+        ) from error
+
+
+def _create_sqlite_file(settings: Settings, database: str | None) -> None:
+    settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if database and database != ":memory:":
+        # SQLite would make it with the umask's permissions, and its WAL files take over the mode.
+        os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:

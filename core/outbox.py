@@ -1,16 +1,16 @@
 """Work that must happen is a row, written in the transaction of the change that asks for it.
 
 A queue only wakes a worker; a periodic sweep finds what is due. So no broker can lose work, and work is done
-at least once: every handler is idempotent.
+at least once: every handler is idempotent. Whoever does an item claims it first, which moves it out of sight
+of the others for as long as the lease lasts; a worker that dies on it leaves it to the next sweep after that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import JSON, String, select
+from sqlalchemy import JSON, String, delete, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from core.clock import utc_now
@@ -18,6 +18,10 @@ from core.database import Base
 
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 300.0
+LEASE_S = 60.0
+"""How long a claimed item is left to its claimant: longer than any handler takes."""
+KEPT_S = 30 * 24 * 3600.0
+"""How long an item that is done can still be looked at."""
 
 
 class OutboxItem(Base):
@@ -35,14 +39,20 @@ class OutboxItem(Base):
     last_error: Mapped[str] = mapped_column(String(1024), default="")
 
 
-Handler = Callable[[dict[str, Any]], None]
-"""Does the work, or raises: then it is tried again later."""
+def add(session: Session, kind: str, payload: dict[str, Any], *, delay_s: float = 0.0) -> OutboxItem:
+    """Ask for work in the caller's transaction.
 
-
-def add(session: Session, kind: str, payload: dict[str, Any]) -> OutboxItem:
-    """Ask for work in the caller's transaction; it is due at once."""
+    Args:
+        session: the transaction of the change.
+        kind: the name of the handler (entry-point group `ostiary.tasks`).
+        payload: what the handler is called with: JSON values, ids rather than content, no secret.
+        delay_s: when it becomes due; above zero where the caller tries at once itself and only wants the
+            workers to step in if it dies.
+    """
     now = utc_now()
-    item = OutboxItem(kind=kind, payload=payload, created_at=now, due_at=now, done_at=None)
+    item = OutboxItem(
+        kind=kind, payload=payload, created_at=now, due_at=now + timedelta(seconds=delay_s), done_at=None
+    )
     session.add(item)
     session.flush()
     return item
@@ -57,6 +67,21 @@ def due_ids(session: Session, *, limit: int = 100) -> list[int]:
         .limit(limit)
     )
     return list(session.scalars(query))
+
+
+def claim(session: Session, item_id: int, *, lease_s: float = LEASE_S) -> OutboxItem | None:
+    """Take an item that is due, so that no other worker does; None where it is not due or is taken.
+
+    The caller commits, does the work, then calls `mark_done` or `mark_failed` in another transaction.
+    """
+    # The lock is a row lock on PostgreSQL; on SQLite the writing transaction itself makes the others wait.
+    query = select(OutboxItem).where(
+        OutboxItem.id == item_id, OutboxItem.done_at.is_(None), OutboxItem.due_at <= utc_now()
+    )
+    item = session.scalars(query.with_for_update().execution_options(populate_existing=True)).one_or_none()
+    if item is not None:
+        item.due_at = utc_now() + timedelta(seconds=lease_s)
+    return item
 
 
 def mark_done(session: Session, item_id: int) -> None:
@@ -76,3 +101,13 @@ def mark_failed(session: Session, item_id: int, error: str) -> None:
         wait_s = min(FIRST_RETRY_S * 2 ** min(item.attempts - 1, 16), LONGEST_RETRY_S)
         item.due_at = utc_now() + timedelta(seconds=wait_s)
         item.last_error = error[:1024]
+
+
+def forget_done(session: Session) -> int:
+    """Delete the items that were done long ago; return how many."""
+    done = (
+        delete(OutboxItem)
+        .where(OutboxItem.done_at < utc_now() - timedelta(seconds=KEPT_S))
+        .execution_options(synchronize_session=False)
+    )
+    return session.connection().execute(done).rowcount

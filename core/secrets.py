@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets as stdlib_secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -45,18 +46,14 @@ class Secret:
 class SecretBox:
     """Encrypts secrets before they reach the database (Fernet: AES-128-CBC with HMAC-SHA256).
 
-    The key file holds one key a line, newest first: the first encrypts, all of them decrypt.
+    The key file holds one key a line, newest first: the first encrypts, all of them decrypt. A running process
+    notices when the file is replaced, so keys rotate without a restart.
     """
 
-    def __init__(self, keys: list[bytes]) -> None:
-        if not keys:
-            raise SecretError("no key for secrets at rest")
-        try:
-            self._fernet = MultiFernet([Fernet(key) for key in keys])
-        except ValueError:
-            raise SecretError(
-                "the key for secrets at rest is not valid", fix="each line is 32 bytes in URL-safe base64"
-            ) from None
+    def __init__(self, keys: list[bytes], *, path: Path | None = None) -> None:
+        self._path = path
+        self._version = _file_version(path)
+        self._fernet = _multi_fernet(keys)
 
     @classmethod
     def open(cls, settings: Settings) -> SecretBox:
@@ -66,18 +63,16 @@ class SecretBox:
             SecretError: the file can't be read or written, or others can read it.
         """
         path = settings.secret_key_path
-        try:
-            if not path.exists():
+        if not path.exists():
+            try:
                 _create_key_file(path)
-            if path.stat().st_mode & 0o077:
-                raise SecretError(f"{path} can be read by others", fix=f"chmod 600 {path}")
-            return cls([line.encode() for line in path.read_text().split()])
-        except OSError as error:
-            raise SecretError(f"{path}: {error.strerror}", fix="check secrets.key_file") from error
+            except OSError as error:
+                raise SecretError(f"{path}: {error.strerror}", fix="check secrets.key_file and state_dir") from error
+        return cls(_read_key_file(path), path=path)
 
     def encrypt(self, secret: Secret) -> bytes:
         """Encrypt under the newest key."""
-        return self._fernet.encrypt(secret.reveal())
+        return self._current().encrypt(secret.reveal())
 
     def decrypt(self, token: bytes) -> Secret:
         """Decrypt under whichever key fits.
@@ -86,35 +81,102 @@ class SecretBox:
             SecretError: none of the keys fits, or the token was changed.
         """
         try:
-            return Secret(self._fernet.decrypt(token))
+            return Secret(self._current().decrypt(token))
         except InvalidToken:
-            raise SecretError(
-                "a secret in the database can't be decrypted",
-                fix="put back the key that it was encrypted under, as a further line of the key file",
-            ) from None
+            raise _undecryptable() from None
 
     def rotate(self, token: bytes) -> bytes:
-        """The same secret under the newest key."""
+        """The same secret under the newest key.
+
+        Raises:
+            SecretError: none of the keys fits, or the token was changed.
+        """
         try:
-            return self._fernet.rotate(token)
+            return self._current().rotate(token)
         except InvalidToken:
-            raise SecretError("a secret in the database can't be decrypted") from None
+            raise _undecryptable() from None
+
+    def add_key(self) -> None:
+        """Put a new key first in the key file; the old ones stay below it.
+
+        Raises:
+            SecretError: the file can't be read or written.
+        """
+        if self._path is None:
+            raise SecretError("these keys are from no file, so none can be added")
+        keys = [Fernet.generate_key(), *_read_key_file(self._path)]
+        try:
+            with _private_file(self._path, keys) as temporary:
+                temporary.replace(self._path)
+        except OSError as error:
+            raise SecretError(f"{self._path}: {error.strerror}", fix="check who may write there") from error
+
+    def _current(self) -> MultiFernet:
+        version = _file_version(self._path)
+        if self._path is not None and version is not None and version != self._version:
+            self._fernet = _multi_fernet(_read_key_file(self._path))
+            self._version = version
+        return self._fernet
+
+
+def _multi_fernet(keys: list[bytes]) -> MultiFernet:
+    if not keys:
+        raise SecretError("there is no key for secrets at rest", fix="put the key file back from a backup")
+    try:
+        return MultiFernet([Fernet(key) for key in keys])
+    except ValueError:
+        raise SecretError(
+            "the key for secrets at rest is not valid", fix="each line is 32 bytes in URL-safe base64"
+        ) from None
+
+
+def _undecryptable() -> SecretError:
+    return SecretError(
+        "a secret in the database can't be decrypted",
+        fix="put back the key that it was encrypted under, as a further line of the key file",
+    )
+
+
+def _file_version(path: Path | None) -> tuple[int, int] | None:
+    """Changes when the file is replaced; None where it can't be seen."""
+    if path is None:
+        return None
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def _read_key_file(path: Path) -> list[bytes]:
+    try:
+        if path.stat().st_mode & 0o077:
+            raise SecretError(f"{path} can be read by others", fix=f"chmod 600 {path}")
+        return path.read_bytes().split()
+    except OSError as error:
+        raise SecretError(f"{path}: {error.strerror}", fix="check secrets.key_file and who may read it") from error
 
 
 def _create_key_file(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # link() fails where another process was first, and then its key is the one.
+    with _private_file(path, [Fernet.generate_key()]) as temporary, contextlib.suppress(FileExistsError):
+        os.link(temporary, path)
+
+
+@contextlib.contextmanager
+def _private_file(path: Path, lines: list[bytes]) -> Iterator[Path]:
+    """A file beside `path`, on the disk before it is used, gone afterwards unless it was renamed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{stdlib_secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(Fernet.generate_key() + b"\n")
+            file.write(b"".join(line + b"\n" for line in lines))
             file.flush()
             os.fsync(file.fileno())
-        # link() fails where another process was first, and then its key is the one.
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)
+        yield temporary
     finally:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
 
 
 class StoredSecret(Base):

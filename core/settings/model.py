@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from core.text import hide_url_password
+
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 Address = IPv4Address | IPv6Address
@@ -30,6 +32,13 @@ class DatabaseSettings(_Section):
     """Where the rows live; without a URL, `ostiary.db` (SQLite, WAL) in the state directory."""
 
     url: str | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _known_database(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
+            raise ValueError("allowed are sqlite:///PATH and postgresql://USER:PASSWORD@HOST/NAME")
+        return url
 
 
 class SecretSettings(_Section):
@@ -194,6 +203,11 @@ class Settings(BaseSettings):
     def database_url(self) -> str:
         """The database URL, SQLite in the state directory where none is set."""
         return self.database.url or f"sqlite:///{self.state_dir / 'ostiary.db'}"
+
+    @property
+    def shown_database_url(self) -> str:
+        """The database URL without its password, for messages."""
+        return hide_url_password(self.database_url)
 
     @property
     def secret_key_path(self) -> Path:

@@ -1,0 +1,29 @@
+"""`ostiary up`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import click
+
+from core.cli.root import current_settings
+from core.supervisor import Command, Supervisor
+
+# The order in which they stop: no new orders first, then the tunnels, then the worker that finishes what is due.
+PROCESSES = ("web", "gateway", "worker")
+
+
+@click.command()
+def up() -> None:
+    """Run everything on this machine: gateway, portal and worker, until Ctrl-C."""
+    settings = current_settings()
+    commands = [Command(name, (sys.executable, "-m", "core.cli", name)) for name in PROCESSES]
+    supervisor = Supervisor(
+        commands,
+        out=sys.stdout,
+        err=sys.stderr,
+        title=f"Ostiary is up; its state is in {settings.state_dir.absolute()}",
+        footer="Ctrl-C stops everything.",
+    )
+    sys.exit(asyncio.run(supervisor.run()))

@@ -1,0 +1,45 @@
+"""What a running process or command holds: the settings, the database and the key for secrets at rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from core import migrations
+from core.database import Database
+from core.secrets import SecretBox
+from core.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Opened once in each process and handed down; usable as a context manager."""
+
+    settings: Settings
+    database: Database
+    box: SecretBox
+
+    @classmethod
+    def open(cls, settings: Settings) -> Runtime:
+        """Bring the database to the newest schema, then open it and the key file.
+
+        Raises:
+            DatabaseError: the database can't be reached, or belongs to a newer Ostiary.
+            SecretError: the key file can't be used.
+        """
+        box = SecretBox.open(settings)
+        migrations.upgrade(settings)
+        return cls(settings, Database.open(settings), box)
+
+    def close(self) -> None:
+        """Close the database connections; closing twice does no harm."""
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,61 @@
+"""The worker process: a Celery worker with threads, and beat on a thread beside them."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import structlog
+from celery import bootsteps, signals
+from celery.beat import EmbeddedService
+from celery.signals import worker_ready
+
+from core import ready
+from core.jobs import load_handlers, make_celery, register_tasks
+from core.runtime import Runtime
+
+CONCURRENCY = 4
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class _BeatThread(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Celery's embedded beat as a thread; its own `-B` forks a process, which outlives a killed worker."""
+
+    def create(self, worker: Any) -> Any:
+        """Make the service that the step starts and stops."""
+        return EmbeddedService(worker.app, thread=True)
+
+
+def run(runtime: Runtime) -> int:
+    """Work until SIGTERM or SIGINT; return the exit code."""
+    app = make_celery(runtime.settings)
+    handlers = load_handlers()
+    register_tasks(app, runtime, handlers)
+    app.steps["worker"].add(_BeatThread)
+    # Logging is configured already; a receiver keeps Celery from doing it again.
+    signals.setup_logging.connect(_keep_logging)
+    worker_ready.connect(_announce)
+    with warnings.catch_warnings():
+        # Celery warns at each start by root, for fear of pickle; only JSON is accepted here.
+        warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
+        worker = app.Worker(
+            pool="threads",
+            concurrency=CONCURRENCY,
+            quiet=True,
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+        )
+    log.info("worker starts", broker=app.connection().as_uri(), handlers=sorted(handlers))
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def _keep_logging(**_kwargs: Any) -> None:
+    """Deliberately nothing."""
+
+
+def _announce(**_kwargs: Any) -> None:
+    log.info("worker is ready")
+    ready.announce()
