@@ -36,6 +36,7 @@ class Input(Enum):
     EAP_SUCCESS = "AAA: accept with MSK"
     AUTHENTICATED = "AUTH verified"
     CHILD_INSTALLED = "child SA installed"
+    CHILD_REFUSED = "no child SA possible"
     REFUSED = "refused"
     CLOSE = "close asked for"
     DELETED = "Delete from the peer"
@@ -52,6 +53,7 @@ TRANSITIONS: dict[tuple[State, Input], State] = {
     (State.EAP_DONE, Input.AUTHENTICATED): State.ASSIGNING,
     (State.AUTHORISING, Input.AUTHENTICATED): State.ASSIGNING,
     (State.ASSIGNING, Input.CHILD_INSTALLED): State.ESTABLISHED,
+    (State.ASSIGNING, Input.CHILD_REFUSED): State.CLOSING,
     (State.ESTABLISHED, Input.CLOSE): State.CLOSING,
     (State.ESTABLISHED, Input.DELETED): State.CLOSED,
     (State.ESTABLISHED, Input.GONE): State.CLOSED,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from gateway.ike.constants import FIRST_STATUS_NOTIFY, NotifyType
+from gateway.ike.constants import FIRST_STATUS_NOTIFY, NotifyType, PayloadType
 from gateway.ike.errors import InvalidSyntax
 
 _HEADER = struct.Struct("!BBH")
@@ -44,3 +44,8 @@ class Notify:
             return NotifyType(self.type).name
         except ValueError:
             return f"notify {self.type}"
+
+
+def notify_payload(notify: NotifyType, data: bytes = b"") -> tuple[PayloadType, bytes]:
+    """A notify about the IKE SA itself, ready for a chain of payloads."""
+    return PayloadType.NOTIFY, Notify(notify, data).to_bytes()

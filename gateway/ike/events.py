@@ -1,0 +1,139 @@
+"""Effects of the core: what the shell is asked to do, and what it is told. Answers come back as calls on the SA."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from gateway.ike.child import Child
+
+if TYPE_CHECKING:
+    from gateway.ike.sa import IkeSa
+
+
+class CloseCause(Enum):
+    """Why an IKE SA ended."""
+
+    PEER_DELETE = "the client disconnected"
+    LOST = "the client no longer answers"
+    SESSION_TIMEOUT = "the session's lifetime is over"
+    ADMIN = "disconnected by the security team"
+    REPLACED = "replaced by a new session of the device"
+    SHUTDOWN = "the gateway stops"
+    REFUSED = "refused"
+    HALF_OPEN_TIMEOUT = "the client did not go on with the handshake"
+    PROTOCOL_ERROR = "the client broke the protocol"
+    DATA_PLANE = "the data plane could not carry it"
+
+
+@dataclass(frozen=True, slots=True)
+class EapStarted:
+    """Open an EAP conversation, then call `eap_continue`."""
+
+    sa: IkeSa
+
+
+@dataclass(frozen=True, slots=True)
+class EapReceived:
+    """Give the packet to the conversation, then call `eap_continue`, `eap_succeeded` or `eap_failed`."""
+
+    sa: IkeSa
+    packet: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateReceived:
+    """Ask whether this chain (end entity first) may enter, then call `certificate_accepted` or `refuse`."""
+
+    sa: IkeSa
+    chain_der: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AssignmentWanted:
+    """The peer is authenticated: find addresses and an SPI, then call `assign` or `refuse_child`."""
+
+    sa: IkeSa
+    wants_ipv4: bool
+    wants_ipv6: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChildReady:
+    """Install this child SA, then call `child_installed` or `refuse_child`."""
+
+    sa: IkeSa
+    child: Child
+
+
+@dataclass(frozen=True, slots=True)
+class SaEstablished:
+    """The peer is in. With INITIAL_CONTACT it has no other SA any more (RFC 7296 section 2.4)."""
+
+    sa: IkeSa
+    initial_contact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChildDeleted:
+    """The peer deleted the child SA."""
+
+    sa: IkeSa
+    spi_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class LivenessWanted:
+    """Nothing came by IKE for a while: call `check_liveness` with the time of the last ESP packet."""
+
+    sa: IkeSa
+
+
+@dataclass(frozen=True, slots=True)
+class PathChanged:
+    """The peer's outer address changed behind a NAT."""
+
+    sa: IkeSa
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeFailed:
+    """A handshake ended without a session, by a decision of the gateway or of the peer itself."""
+
+    sa: IkeSa
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalRefused:
+    """An IKE_SA_INIT that offered nothing acceptable; there is no SA."""
+
+    remote: str
+    client: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SaClosed:
+    """The SA is over: remove its child SA, free its addresses. Emitted once for each SA."""
+
+    sa: IkeSa
+    cause: CloseCause
+
+
+Event = (
+    EapStarted
+    | EapReceived
+    | CertificateReceived
+    | AssignmentWanted
+    | ChildReady
+    | SaEstablished
+    | ChildDeleted
+    | LivenessWanted
+    | PathChanged
+    | HandshakeFailed
+    | ProposalRefused
+    | SaClosed
+)

@@ -1,0 +1,1 @@
+"""The exchanges of IKEv2, responder's side, one file each."""

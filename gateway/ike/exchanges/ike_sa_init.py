@@ -1,0 +1,152 @@
+"""IKE_SA_INIT (RFC 7296 section 1.2): suites, Diffie-Hellman, nonces, NAT detection.
+
+request:  SA, KE, Ni, N(NAT_DETECTION_*), [N(COOKIE)], [N(IKEV2_FRAGMENTATION_SUPPORTED)],
+          [N(SIGNATURE_HASH_ALGORITHMS)]
+response: SA, KE, Nr, N(NAT_DETECTION_*), CERTREQ, and each of the bracketed ones that the peer sent
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.ike.authentication import SUPPORTED_HASHES, hash_algorithms_to_bytes, parse_hash_algorithms
+from gateway.ike.config import ResponderConfig
+from gateway.ike.constants import CertEncoding, ExchangeType, Flag, Group, NotifyType, PayloadType
+from gateway.ike.crypto import key_exchange
+from gateway.ike.crypto.prf import PRF_BYTES
+from gateway.ike.errors import IkeError, InvalidKePayload, InvalidSyntax
+from gateway.ike.fingerprint import from_ike_sa_init
+from gateway.ike.message import Header, Payloads, clear_message
+from gateway.ike.path import Path, nat_detection_hash
+from gateway.ike.payloads.certificate import CertificateRequest
+from gateway.ike.payloads.ke import KeyExchange
+from gateway.ike.payloads.notify import Notify, notify_payload
+from gateway.ike.payloads.security_association import Proposal, parse_proposals, proposals_to_bytes
+from gateway.ike.proposals import IkeSuite, choose_ike
+from gateway.ike.sa import IkeSa
+
+NONCE_BYTES = 32
+MIN_NONCE_BYTES = 16
+MAX_NONCE_BYTES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class InitRequest:
+    """A parsed request; nothing in it is authenticated yet."""
+
+    proposals: tuple[Proposal, ...]
+    ke: KeyExchange
+    nonce: bytes
+    notifies: tuple[Notify, ...]
+    client: str
+
+    def notify(self, notify_type: NotifyType) -> Notify | None:
+        """The first notify of a type."""
+        return next((notify for notify in self.notifies if notify.type == notify_type), None)
+
+
+def parse_request(payloads: Payloads) -> InitRequest:
+    """Decode the admitted payloads; raises InvalidSyntax."""
+    nonce = payloads.require(PayloadType.NONCE)
+    if not MIN_NONCE_BYTES <= len(nonce) <= MAX_NONCE_BYTES:
+        raise InvalidSyntax("length of the nonce")
+    notifies = [Notify.parse(body) for body in payloads.all(PayloadType.NOTIFY)]
+    return InitRequest(
+        parse_proposals(payloads.require(PayloadType.SA)),
+        KeyExchange.parse(payloads.require(PayloadType.KE)),
+        nonce,
+        tuple(notifies),
+        from_ike_sa_init(payloads, notifies),
+    )
+
+
+def choose(request: InitRequest, config: ResponderConfig) -> tuple[IkeSuite, Proposal]:
+    """The suite for the SA.
+
+    Raises:
+        NoProposalChosen: nothing acceptable.
+        InvalidKePayload: the KE payload is of another group than the chosen suite.
+        InvalidSyntax: public value or nonce that does not fit the suite.
+    """
+    suite, answer = choose_ike(request.proposals, config.policy, request.ke.group)
+    if suite.group != request.ke.group:
+        raise InvalidKePayload(suite.group)
+    if len(request.ke.public) != key_exchange.public_value_bytes(suite.group):
+        raise InvalidSyntax("length of the KE payload")
+    if len(request.nonce) < PRF_BYTES[suite.prf] // 2:
+        raise InvalidSyntax("nonce shorter than half the PRF's key")
+    return suite, answer
+
+
+def accept(sa: IkeSa, request: InitRequest, answer: Proposal, data: bytes, path: Path, now: float) -> bytes:
+    """Fill the new SA from the request and return the response."""
+    config = sa.config
+    sa.client = request.client
+    sa.nonce_i, sa.nonce_r = request.nonce, sa.random(NONCE_BYTES)
+    sa.key_pair = key_exchange.generate(Group(sa.suite.group))
+    sa.peer_public = request.ke.public
+    sa.half_open_until = now + config.half_open_timeout_s
+    _detect_nat(sa, request, path)
+    payloads = [
+        (PayloadType.SA, proposals_to_bytes((answer,))),
+        (PayloadType.KE, KeyExchange(sa.suite.group, sa.key_pair.public).to_bytes()),
+        (PayloadType.NONCE, sa.nonce_r),
+        notify_payload(
+            NotifyType.NAT_DETECTION_SOURCE_IP,
+            nat_detection_hash(sa.spi_i, sa.spi_r, path.local, path.local_port),
+        ),
+        notify_payload(
+            NotifyType.NAT_DETECTION_DESTINATION_IP,
+            nat_detection_hash(sa.spi_i, sa.spi_r, path.remote, path.remote_port),
+        ),
+    ]
+    if request.notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED) is not None:
+        sa.peer_fragments = True
+        payloads.append(notify_payload(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED))
+    hashes = request.notify(NotifyType.SIGNATURE_HASH_ALGORITHMS)
+    if hashes is not None:
+        sa.peer_hashes = parse_hash_algorithms(hashes.data)
+        ours = hash_algorithms_to_bytes(SUPPORTED_HASHES)
+        payloads.append(notify_payload(NotifyType.SIGNATURE_HASH_ALGORITHMS, ours))
+    if config.credential.authorities:
+        wanted = CertificateRequest(CertEncoding.X509_SIGNATURE, config.credential.authorities)
+        payloads.append((PayloadType.CERTREQ, wanted.to_bytes()))
+    response = clear_message(sa.spi_i, sa.spi_r, ExchangeType.IKE_SA_INIT, Flag.RESPONSE, 0, payloads)
+    sa.init_request, sa.init_response = data, response
+    sa.last_request = data
+    sa.peer.begin()
+    sa.peer.answer((response,))
+    return response
+
+
+def refusal(header: Header, error: IkeError) -> bytes | None:
+    """The stateless answer to a request that can't be served; None where it is better dropped."""
+    if error.notify is None or error.notify is NotifyType.INVALID_SYNTAX:
+        return None
+    return stateless_notify(header, error.notify, error.data)
+
+
+def stateless_notify(header: Header, notify: NotifyType, data: bytes) -> bytes:
+    """A response of one notify, without an SA: COOKIE, INVALID_KE_PAYLOAD, NO_PROPOSAL_CHOSEN."""
+    return clear_message(
+        header.spi_i,
+        bytes(8),
+        ExchangeType.IKE_SA_INIT,
+        Flag.RESPONSE,
+        header.message_id,
+        [notify_payload(notify, data)],
+    )
+
+
+def _detect_nat(sa: IkeSa, request: InitRequest, path: Path) -> None:
+    """Compare the hashes that the peer made of its view with ours (section 2.23).
+
+    A peer may send several source hashes, one for each of its addresses. A peer that sends none does no NAT
+    traversal.
+    """
+    sources = [n.data for n in request.notifies if n.type == NotifyType.NAT_DETECTION_SOURCE_IP]
+    destinations = [n.data for n in request.notifies if n.type == NotifyType.NAT_DETECTION_DESTINATION_IP]
+    if sources:
+        sa.nat_remote = nat_detection_hash(sa.spi_i, bytes(8), path.remote, path.remote_port) not in sources
+    if destinations:
+        sa.nat_local = nat_detection_hash(sa.spi_i, bytes(8), path.local, path.local_port) not in destinations

@@ -1,0 +1,242 @@
+"""The IKEv2 responder: finds the SA of each datagram, admits new ones, keeps the timers.
+
+The driver surface of every protocol core here: `receive_datagram`, `datagrams_to_send`, `get_timer`,
+`handle_timer`, `next_event`. No socket, no clock, no thread.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+from itertools import count
+
+from gateway.ike.admission import admit
+from gateway.ike.config import ResponderConfig
+from gateway.ike.constants import IKE_HEADER_BYTES, IKE_VERSION, ExchangeType, Flag, NotifyType
+from gateway.ike.cookie import CookieJar
+from gateway.ike.errors import IkeError, InvalidSyntax, NoProposalChosen
+from gateway.ike.events import CloseCause, Event, ProposalRefused
+from gateway.ike.exchanges import ike_sa_init
+from gateway.ike.message import Header, clear_message, parse_payloads
+from gateway.ike.path import Path
+from gateway.ike.payloads.notify import notify_payload
+from gateway.ike.sa import IkeSa
+
+_NO_SPI = bytes(8)
+_HALF_OPEN_PREFIX_BITS_V6 = 64
+_MAX_VERSION_NOTIFIES_PER_S = 10
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Counters for the metrics page."""
+
+    received: int = 0
+    dropped: int = 0
+    """Malformed, unknown SPI, over a limit."""
+    cookies_sent: int = 0
+    initiated: int = 0
+    """IKE SAs begun."""
+
+
+class Responder:
+    """All IKE SAs of one worker."""
+
+    def __init__(self, config: ResponderConfig, random: Callable[[int], bytes], now: float) -> None:
+        self.config = config
+        self.statistics = Statistics()
+        self._random = random
+        self._sas: dict[bytes, IkeSa] = {}
+        self._half_open: dict[tuple[str, int, bytes], IkeSa] = {}
+        self._half_open_by_address: Counter[str] = Counter()
+        self._outgoing: deque[tuple[bytes, Path]] = deque()
+        self._events: deque[Event] = deque()
+        self._timers: list[tuple[float, int, IkeSa]] = []
+        self._timer_ids = count()
+        self._cookies = CookieJar(random, now)
+        self._version_notify_at = now
+
+    # --- Driver surface -------------------------------------------------------------------------------------
+
+    def receive_datagram(self, data: bytes, path: Path, now: float) -> None:
+        """One IKE message, non-ESP marker taken off. Hostile bytes are expected; nothing raises."""
+        self.statistics.received += 1
+        try:
+            header = Header.parse(data)
+        except InvalidSyntax:
+            self.statistics.dropped += 1
+            return
+        sa = self._sas.get(header.spi_r)
+        if sa is not None and sa.spi_i == header.spi_i:
+            if header.version >> 4 == IKE_VERSION >> 4:
+                sa.receive_datagram(header, data, path, now)
+                self.touch(sa)
+                return
+        elif header.exchange == ExchangeType.IKE_SA_INIT and header.spi_r == _NO_SPI:
+            self._receive_init(header, data, path, now)
+            return
+        self.statistics.dropped += 1
+
+    def datagrams_to_send(self) -> list[tuple[bytes, Path]]:
+        """What has to go out, in order; asked for after each call that may have made some."""
+        outgoing = list(self._outgoing)
+        self._outgoing.clear()
+        return outgoing
+
+    def get_timer(self) -> float | None:
+        """When `handle_timer` has to be called next, monotonic seconds."""
+        return self._timers[0][0] if self._timers else None
+
+    def handle_timer(self, now: float) -> None:
+        """Serve every SA whose timer is due."""
+        while self._timers and self._timers[0][0] <= now:
+            deadline, _, sa = heapq.heappop(self._timers)
+            if sa.scheduled_at != deadline:
+                continue
+            sa.scheduled_at = None
+            due = sa.get_timer()
+            if due is not None and due <= now:
+                sa.handle_timer(now)
+            self.touch(sa)
+
+    def next_event(self) -> Event | None:
+        """The next effect for the shell, or None."""
+        return self._events.popleft() if self._events else None
+
+    # --- For the shell --------------------------------------------------------------------------------------
+
+    def touch(self, sa: IkeSa) -> None:
+        """To be called after every call on an SA: queues its timer anew, or forgets a finished SA."""
+        if sa.is_finished:
+            self._sas.pop(sa.spi_r, None)
+            return
+        due = sa.get_timer()
+        # An earlier entry in the queue is good enough: it finds nothing due and queues the right one.
+        if due is not None and (sa.scheduled_at is None or due < sa.scheduled_at):
+            sa.scheduled_at = due
+            heapq.heappush(self._timers, (due, next(self._timer_ids), sa))
+
+    def sas(self) -> list[IkeSa]:
+        """All SAs, the closed ones that still answer retransmissions among them."""
+        return list(self._sas.values())
+
+    @property
+    def half_open(self) -> int:
+        """How many SAs are not established yet."""
+        return len(self._half_open)
+
+    def close_all(self, cause: CloseCause, now: float) -> None:
+        """Close every SA; the Deletes are then among the datagrams to send."""
+        for sa in self.sas():
+            sa.close(cause, now)
+            self.touch(sa)
+
+    def adopt(self, sa: IkeSa) -> None:
+        """Take in an established SA that was restored from a snapshot."""
+        self._sas[sa.spi_r] = sa
+        self.touch(sa)
+
+    # --- Owner of the SAs -----------------------------------------------------------------------------------
+
+    def transmit(self, datagram: bytes, path: Path) -> None:
+        """Queue a datagram."""
+        self._outgoing.append((datagram, path))
+
+    def emit(self, event: Event) -> None:
+        """Queue an event."""
+        self._events.append(event)
+
+    def settled(self, sa: IkeSa) -> None:
+        """The SA is no longer half-open: it leaves the limits."""
+        if sa.half_open_key is None:
+            return
+        address, key = sa.half_open_key
+        sa.half_open_key = None
+        self._half_open_by_address[address] -= 1
+        if not self._half_open_by_address[address]:
+            del self._half_open_by_address[address]
+        del self._half_open[key]
+
+    # --- IKE_SA_INIT ----------------------------------------------------------------------------------------
+
+    def _receive_init(self, header: Header, data: bytes, path: Path, now: float) -> None:
+        if header.version != IKE_VERSION and header.version >> 4 > IKE_VERSION >> 4:
+            self._refuse_version(header, path, now)
+            return
+        if header.is_response or not header.from_initiator or header.message_id or header.spi_i == _NO_SPI:
+            self.statistics.dropped += 1
+            return
+        half_open = self._half_open.get((path.remote, path.remote_port, header.spi_i))
+        if half_open is not None:
+            if data == half_open.init_request:
+                for datagram in half_open.peer.cached_response:
+                    self.transmit(datagram, path)
+            return
+        try:
+            self._begin(header, data, path, now)
+        except IkeError as error:
+            self.statistics.dropped += 1
+            answer = ike_sa_init.refusal(header, error)
+            if answer is not None:
+                self.transmit(answer, path)
+
+    def _begin(self, header: Header, data: bytes, path: Path, now: float) -> None:
+        payloads = parse_payloads(header.next_payload, data[IKE_HEADER_BYTES:])
+        payloads = admit(ExchangeType.IKE_SA_INIT, payloads, response=False, encrypted=False)
+        request = ike_sa_init.parse_request(payloads)
+        if len(self._half_open) >= self.config.cookie_threshold:
+            cookie = request.notify(NotifyType.COOKIE)
+            if cookie is None or not self._cookies.check(cookie.data, request.nonce, path.remote, header.spi_i, now):
+                fresh = self._cookies.make(request.nonce, path.remote, header.spi_i, now)
+                self.transmit(ike_sa_init.stateless_notify(header, NotifyType.COOKIE, fresh), path)
+                self.statistics.cookies_sent += 1
+                return
+        address = _limit_key(path)
+        if (
+            len(self._half_open) >= self.config.half_open_limit
+            or self._half_open_by_address[address] >= self.config.half_open_limit_per_address
+        ):
+            self.statistics.dropped += 1
+            return
+        try:
+            suite, answer = ike_sa_init.choose(request, self.config)
+        except NoProposalChosen as error:
+            self.emit(ProposalRefused(path.remote, request.client, str(error)))
+            raise
+        sa = IkeSa(self, self.config, self._random, spi_i=header.spi_i, spi_r=self._new_spi(), suite=suite, path=path)
+        response = ike_sa_init.accept(sa, request, answer, data, path, now)
+        sa.half_open_key = address, (path.remote, path.remote_port, header.spi_i)
+        self._half_open_by_address[address] += 1
+        self._half_open[sa.half_open_key[1]] = sa
+        self._sas[sa.spi_r] = sa
+        self.statistics.initiated += 1
+        self.transmit(response, path)
+        self.touch(sa)
+
+    def _new_spi(self) -> bytes:
+        while True:
+            spi = bytes((self.config.worker_index,)) + self._random(7)
+            if spi != _NO_SPI and spi not in self._sas:
+                return spi
+
+    def _refuse_version(self, header: Header, path: Path, now: float) -> None:
+        """INVALID_MAJOR_VERSION (section 2.5), a few a second at most."""
+        self.statistics.dropped += 1
+        if now < self._version_notify_at:
+            return
+        self._version_notify_at = max(now, self._version_notify_at) + 1 / _MAX_VERSION_NOTIFIES_PER_S
+        notify = [notify_payload(NotifyType.INVALID_MAJOR_VERSION)]
+        self.transmit(
+            clear_message(header.spi_i, header.spi_r, header.exchange, Flag.RESPONSE, header.message_id, notify),
+            path,
+        )
+
+
+def _limit_key(path: Path) -> str:
+    """Whom a half-open SA counts for: an IPv4 address, or an IPv6 /64, which one customer has whole."""
+    if path.ip_version == 4:
+        return path.remote
+    return hex(int(IPv6Address(path.remote.partition("%")[0])) >> (128 - _HALF_OPEN_PREFIX_BITS_V6))

@@ -1,0 +1,133 @@
+"""An established IKE SA as bytes, and back: for restarts, failover and balance between workers.
+
+The bytes hold keys: whoever stores them encrypts them. Times are kept as seconds from the moment of the
+snapshot, for a monotonic clock means nothing to another process. ESP counters belong to the data plane.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from gateway.ike.channel import Channel
+from gateway.ike.child import Child
+from gateway.ike.config import ResponderConfig
+from gateway.ike.constants import Encr, Group, Integ, Prf
+from gateway.ike.errors import InvalidSyntax
+from gateway.ike.keymat import ChildKeys, IkeKeys
+from gateway.ike.path import Path
+from gateway.ike.proposals import ChildSuite, IkeSuite
+from gateway.ike.sa import IkeSa, Owner
+from gateway.ike.selectors import parse_selectors, selectors_to_bytes
+from gateway.ike.states import State
+
+VERSION = 1
+_KEY_FIELDS = ("d", "ai", "ar", "ei", "er", "pi", "pr")
+
+
+class SnapshotError(Exception):
+    """The SA is not at a quiet moment, or the bytes are not a snapshot that this version reads."""
+
+
+def snapshot(sa: IkeSa, now: float) -> bytes:
+    """Write an SA.
+
+    Raises:
+        SnapshotError: not established, or an exchange is under way.
+    """
+    if sa.state is not State.ESTABLISHED or sa.keys is None or sa.channel is None:
+        raise SnapshotError("the SA is not established")
+    if sa.peer.in_progress or sa.own.message_id is not None:
+        raise SnapshotError("an exchange is under way")
+    suite = sa.suite
+    record: dict[str, Any] = {
+        "version": VERSION,
+        "spi_i": sa.spi_i.hex(),
+        "spi_r": sa.spi_r.hex(),
+        "suite": [suite.encr, suite.key_bits, suite.integ, suite.prf, suite.group],
+        "keys": [getattr(sa.keys, name).hex() for name in _KEY_FIELDS],
+        "path": list(sa.path),
+        "nat": [sa.nat_local, sa.nat_remote],
+        "fragments": sa.peer_fragments,
+        "client": sa.client,
+        "peer_identity": sa.peer_identity,
+        "peer_next_id": sa.peer.next_id,
+        "cached_response": [datagram.hex() for datagram in sa.peer.cached_response],
+        "last_request": sa.last_request.hex(),
+        "own_next_id": sa.own.next_id,
+        "quiet_s": now - sa.last_received,
+        "session_left_s": None if sa.session_until is None else sa.session_until - now,
+        "child": None if sa.child is None else _child_record(sa.child),
+    }
+    return json.dumps(record, separators=(",", ":")).encode()
+
+
+def restore(data: bytes, owner: Owner, config: ResponderConfig, random: Callable[[int], bytes], now: float) -> IkeSa:
+    """Read an SA that `snapshot` wrote; its liveness is checked soon.
+
+    Raises:
+        SnapshotError: not such bytes, or of a version that is not known.
+    """
+    try:
+        record = json.loads(data)
+        if record["version"] != VERSION:
+            raise SnapshotError(f"snapshot of version {record['version']}, this one reads {VERSION}")
+        return _restore(record, owner, config, random, now)
+    except (KeyError, TypeError, ValueError, InvalidSyntax) as error:
+        raise SnapshotError(f"not a snapshot: {type(error).__name__}") from None
+
+
+def _restore(
+    record: dict[str, Any], owner: Owner, config: ResponderConfig, random: Callable[[int], bytes], now: float
+) -> IkeSa:
+    encr, key_bits, integ, prf, group = record["suite"]
+    suite = IkeSuite(Encr(encr), key_bits, Integ(integ), Prf(prf), Group(group))
+    sa = IkeSa(
+        owner,
+        config,
+        random,
+        spi_i=bytes.fromhex(record["spi_i"]),
+        spi_r=bytes.fromhex(record["spi_r"]),
+        suite=suite,
+        path=Path(*record["path"]),
+    )
+    sa.keys = IkeKeys(*(bytes.fromhex(key) for key in record["keys"]))
+    sa.channel = Channel(suite, sa.keys, sa.spi_i, sa.spi_r, is_initiator=False, random=random)
+    sa.peer_fragments = record["fragments"]
+    if sa.peer_fragments:
+        sa.channel.set_fragment_size(config.fragment_size_bytes, sa.path.ip_version)
+    sa.nat_local, sa.nat_remote = record["nat"]
+    sa.client, sa.peer_identity = record["client"], record["peer_identity"]
+    sa.peer.next_id = record["peer_next_id"]
+    sa.peer.cached_response = tuple(bytes.fromhex(datagram) for datagram in record["cached_response"])
+    sa.last_request = bytes.fromhex(record["last_request"])
+    sa.own.next_id = record["own_next_id"]
+    sa.child = None if record["child"] is None else _child(record["child"])
+    left_s = record["session_left_s"]
+    sa.resume(now - record["quiet_s"], None if left_s is None else now + left_s, now)
+    return sa
+
+
+def _child_record(child: Child) -> dict[str, Any]:
+    keys = child.keys
+    return {
+        "spi_in": child.spi_in,
+        "spi_out": child.spi_out,
+        "suite": [child.suite.encr, child.suite.key_bits, child.suite.integ, child.suite.esn],
+        "keys": [key.hex() for key in (keys.encr_i, keys.integ_i, keys.encr_r, keys.integ_r)],
+        "local": selectors_to_bytes(child.local_selectors).hex(),
+        "remote": selectors_to_bytes(child.remote_selectors).hex(),
+    }
+
+
+def _child(record: dict[str, Any]) -> Child:
+    encr, key_bits, integ, esn = record["suite"]
+    return Child(
+        spi_in=record["spi_in"],
+        spi_out=record["spi_out"],
+        suite=ChildSuite(Encr(encr), key_bits, Integ(integ), esn),
+        keys=ChildKeys(*(bytes.fromhex(key) for key in record["keys"])),
+        local_selectors=parse_selectors(bytes.fromhex(record["local"])),
+        remote_selectors=parse_selectors(bytes.fromhex(record["remote"])),
+    )
