@@ -1,0 +1,203 @@
+"""One EAP sign-in: carries the EAP server's questions to the database thread and its verdict to the audit log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from aaa.backend.credentials import CertificateChecker, NtHashes
+from aaa.backend.events import refused
+from aaa.backend.failure_limit import FailureLimit
+from aaa.backend.identity import limiter_key
+from aaa.backend.requests import (
+    BROKEN,
+    UNAVAILABLE,
+    DecideSignIn,
+    FindCodes,
+    FoundUser,
+    Proof,
+    Request,
+    StoredCode,
+    WriteEvent,
+)
+from aaa.eap.server import Authenticated, EapServer, Failed, NeedCredentials, Send, Step
+from aaa.interface import Access, EapAccepted, EapContinue, EapRejected, EapReply, Refusal, SignInContext
+from core.clock import utc_now
+
+TOO_MANY_FAILURES = Refusal(
+    "too-many-failures", "too many failed sign-ins from this address or for this user; wait a minute"
+)
+
+# These are mistakes of setting up, not attempts to get in, and an office behind one address must not be shut
+# out by one badly configured client.
+_NOT_COUNTED = frozenset(
+    {"no-common-method", "client-refused-server", "tls-version", "no-common-cipher", TOO_MANY_FAILURES.code}
+)
+_UNAUTHENTICATED_USER = frozenset({"unknown-user", "wrong-credential"})
+
+ReplyTo = Callable[[EapReply], None]
+
+
+class Submit(Protocol):
+    """Hands a request to the database thread."""
+
+    def __call__(self, request: Request) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What all conversations of a backend share."""
+
+    submit: Submit
+    hashes: NtHashes
+    certificates: CertificateChecker
+    limit: FailureLimit
+    monotonic: Callable[[], float] = time.monotonic
+
+
+class EapSignIn:
+    """Implements `aaa.interface.EapConversation`. Runs on the caller's thread; only the database does not."""
+
+    __slots__ = ("_asking", "_closed", "_codes", "_context", "_desk", "_finished", "_identity", "_server", "_user")
+
+    def __init__(self, desk: Desk, server: EapServer, context: SignInContext) -> None:
+        self._desk = desk
+        self._server = server
+        self._context = context
+        self._identity = ""
+        self._user: FoundUser | None = None
+        self._codes: dict[str, StoredCode] = {}
+        self._asking = False
+        self._finished = False
+        self._closed = False
+
+    def start(self, reply: ReplyTo) -> None:
+        """See `EapConversation`."""
+        reply(EapContinue(self._server.start()))
+
+    def receive(self, packet: bytes, reply: ReplyTo) -> None:
+        """See `EapConversation`.
+
+        Raises:
+            RuntimeError: the conversation is over, or the answer to the packet before is still owed.
+        """
+        if self._closed or self._finished or self._asking:
+            raise RuntimeError("the EAP conversation waits for no packet")
+        if not self._identity and self._blocked(""):
+            # Before anything is computed for an address that had its chances.
+            self._refuse(TOO_MANY_FAILURES, self._server.failure(), reply)
+            return
+        self._advance(self._server.receive(packet), reply)
+
+    def close(self) -> None:
+        """See `EapConversation`."""
+        if self._closed:
+            return
+        self._closed = True
+        decided = self._server.decided
+        if decided is not None and not self._finished:
+            # The peer was told by a TLS alert, and left without acknowledging it.
+            refusal = Refusal(decided.code, decided.reason)
+            self._count(refusal)
+            self._desk.submit(WriteEvent(refused(self._context, refusal, identity=decided.identity, at=utc_now())))
+
+    def _is_wanted(self) -> bool:
+        return not self._closed
+
+    def _advance(self, step: Step, reply: ReplyTo) -> None:
+        match step:
+            case Send(packet):
+                reply(EapContinue(packet))
+            case NeedCredentials(identity):
+                self._identity = identity
+                self._find_codes(identity, reply)
+            case Authenticated():
+                self._identity = step.identity
+                self._decide(step, reply)
+            case Failed():
+                self._identity = step.identity
+                self._refuse(self._explained(step), step.packet, reply)
+
+    def _find_codes(self, identity: str, reply: ReplyTo) -> None:
+        if self._blocked(limiter_key(identity)):
+            self._refuse(TOO_MANY_FAILURES, self._server.failure(), reply)
+            return
+
+        def found(answer: FoundUser | Refusal) -> None:
+            self._asking = False
+            if self._closed:
+                return
+            if isinstance(answer, Refusal):
+                self._refuse(answer, self._server.failure(), reply)
+                return
+            self._user = answer
+            self._codes = {code.device_id: code for code in answer.codes}
+            # Those that count no more are tried as well, so that the audit log can say which one it was.
+            self._advance(self._server.provide_credentials(self._desk.hashes.credentials(answer.codes)), reply)
+
+        self._asking = True
+        self._desk.submit(FindCodes(identity, found, self._is_wanted))
+
+    def _decide(self, step: Authenticated, reply: ReplyTo) -> None:
+        proof = self._proof(step)
+        if isinstance(proof, Refusal):
+            self._refuse(proof, self._server.failure(), reply, method=step.method)
+            return
+
+        def decided(answer: Access | Refusal) -> None:
+            self._asking = False
+            if self._closed:
+                return
+            if isinstance(answer, Access):
+                self._finished = True
+                reply(EapAccepted(self._server.success(), step.msk, answer))
+            elif answer in (UNAVAILABLE, BROKEN):
+                self._refuse(answer, self._server.failure(), reply, method=step.method)
+            else:
+                self._finished = True
+                reply(EapRejected(self._server.failure(), answer))
+
+        self._asking = True
+        self._desk.submit(DecideSignIn(self._context, proof, decided, self._is_wanted))
+
+    def _proof(self, step: Authenticated) -> Proof | Refusal:
+        if step.method == "eap-tls":
+            return self._desk.certificates.proof(step.chain_der, step.identity, step.method)
+        code = self._codes.get(step.credential_key or "")
+        if code is None:
+            return Refusal("wrong-credential", "the access code belongs to no device")
+        return Proof(step.method, step.identity, code.device_id, code)
+
+    def _explained(self, step: Failed) -> Refusal:
+        """The EAP server can't tell why it was given no credentials; the directory can."""
+        if step.code in _UNAUTHENTICATED_USER and self._user is not None:
+            if self._user.user_name is None:
+                return Refusal("unknown-user", "there is no such user")
+            if not self._user.codes:
+                return Refusal("no-access-code", f"user {self._user.user_name} has no device with an access code")
+            return Refusal("wrong-credential", f"the code is none of user {self._user.user_name}")
+        return Refusal(step.code, step.reason)
+
+    def _refuse(self, refusal: Refusal, packet: bytes, reply: ReplyTo, *, method: str = "") -> None:
+        """Write the event, then tell the gateway."""
+        self._finished = True
+        self._asking = True
+        self._count(refusal)
+
+        def told() -> None:
+            self._asking = False
+            if not self._closed:
+                reply(EapRejected(packet, refusal))
+
+        event = refused(self._context, refusal, identity=self._identity, method=method, at=utc_now())
+        self._desk.submit(WriteEvent(event, told))
+
+    def _blocked(self, identity_key: str) -> bool:
+        return self._desk.limit.blocked(identity_key, self._context.remote_address, self._desk.monotonic())
+
+    def _count(self, refusal: Refusal) -> None:
+        if refusal not in (UNAVAILABLE, BROKEN) and refusal.code not in _NOT_COUNTED:
+            key = limiter_key(self._identity)
+            self._desk.limit.failed(key, self._context.remote_address, self._desk.monotonic())

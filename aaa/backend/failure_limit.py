@@ -1,0 +1,68 @@
+"""Counts failed sign-ins and says when an identity or an address has had enough.
+
+The memory is fixed: keys share a table of counters. Two keys that meet in one counter make the limit
+stricter, never laxer, and no flood of new keys can push an old one out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from ipaddress import IPv6Address, IPv6Network, ip_address
+
+WINDOW_S = 60.0
+_COUNTERS = 1 << 16
+_IPV6_PREFIX = 64
+"""One customer of an IPv6 network has at least this prefix, and as many addresses as it likes in it."""
+
+
+class FailureLimit:
+    """Refuses for a minute after so many failures within a minute.
+
+    Args:
+        per_window: failures after which a key is blocked.
+        salt: random; keeps others from finding keys that meet in one counter.
+    """
+
+    def __init__(self, per_window: int, salt: bytes) -> None:
+        self._limit = per_window
+        self._salt = salt
+        self._counts = array("H", bytes(2 * _COUNTERS))
+        self._since = array("d", bytes(8 * _COUNTERS))
+
+    def blocked(self, identity: str, address: str, now: float) -> bool:
+        """Whether either key is blocked at `now` (monotonic seconds); an empty key is not looked at."""
+        return any(self._is_full(slot, now) for slot in self._slots(identity, address))
+
+    def failed(self, identity: str, address: str, now: float) -> None:
+        """Count one failure for both keys."""
+        for slot in self._slots(identity, address):
+            if now - self._since[slot] >= WINDOW_S:
+                self._counts[slot], self._since[slot] = 0, now
+            if self._counts[slot] < self._limit:
+                self._counts[slot] += 1
+                if self._counts[slot] == self._limit:
+                    self._since[slot] = now
+
+    def _is_full(self, slot: int, now: float) -> bool:
+        return self._counts[slot] >= self._limit and now - self._since[slot] < WINDOW_S
+
+    def _slots(self, identity: str, address: str) -> list[int]:
+        keys = [f"address {_network(address)}"] if address else []
+        if identity:
+            keys.append(f"identity {identity}")
+        return [self._slot(key) for key in keys]
+
+    def _slot(self, key: str) -> int:
+        digest = hashlib.blake2b(key.encode(), digest_size=8, key=self._salt).digest()
+        return int.from_bytes(digest) % _COUNTERS
+
+
+def _network(address: str) -> str:
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address):
+        return str(IPv6Network((parsed, _IPV6_PREFIX), strict=False))
+    return address

@@ -1,0 +1,340 @@
+"""Handles a batch of requests in one transaction: few statements, whatever the number of requests.
+
+Nothing about users, devices or certificates is remembered from one batch to the next, so that a revocation is
+seen by the very next sign-in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import TypeVar
+
+from sqlalchemy import select, update
+from sqlalchemy.engine import Connection
+from sqlalchemy.orm import Session
+
+from aaa import accounting
+from aaa.backend.events import accepted, refused
+from aaa.backend.identity import user_candidates
+from aaa.backend.requests import (
+    CloseSession,
+    DecideSignIn,
+    FindCodes,
+    FoundUser,
+    OpenSession,
+    Proof,
+    Reply,
+    Request,
+    StoredCode,
+    UpdateSession,
+    WriteEvent,
+)
+from aaa.decision import Context, Decision, DeviceIdentity, Posture, Rule, Subject, decide
+from aaa.interface import Access, Refusal
+from aaa.models import AccessCode, Gateway, User
+from core import audit
+from core.audit import Entry
+from core.clock import utc_now
+from pki.models import Certificate
+from posture.models import Device
+
+MOST_CODES_PER_USER = 64
+"""Each costs the check of a response; nobody has that many devices."""
+SEEN_INTERVAL_S = 30.0
+
+# These say more about a refusal than a certificate or code that was taken back for the same cause.
+_PERSONAL = frozenset({"revoked-device", "disabled-user"})
+
+R = TypeVar("R", bound=Request)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the database holds about a device and what was presented for it."""
+
+    subject: Subject | None
+    device: DeviceIdentity | None
+    posture: Posture | None
+
+
+@dataclass(frozen=True, slots=True)
+class _IssuedCertificate:
+    device_id: str | None
+    revoked_at: datetime | None
+    revocation_reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _IssuedCode:
+    encrypted_nt_hash: bytes
+    expires_at: datetime
+
+
+class Processor:
+    """Handles batches; used by the database thread only.
+
+    Args:
+        rules: the access rules, in order.
+        interim_interval_s: told to the gateway for each session.
+        gateway: gives the name whose row says when this gateway was last seen, once it has said hello.
+        now: the time.
+    """
+
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        interim_interval_s: float,
+        gateway: Callable[[], str],
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._rules = tuple(rules)
+        self._interim_interval_s = interim_interval_s
+        self._gateway = gateway
+        self._now = now
+        self._seen_at: datetime | None = None
+
+    def handle(self, session: Session, requests: Sequence[Request]) -> list[Reply]:
+        """Do all that is asked, in the session's transaction; returns the answers to give after the commit."""
+        connection = session.connection()
+        replies: list[Reply] = []
+        events: list[Entry] = []
+        self._find_codes(connection, _of(requests, FindCodes), replies)
+        self._decide(connection, _of(requests, DecideSignIn), replies, events)
+        self._open(connection, _of(requests, OpenSession), replies, events)
+        # Whatever came for one session came in the order start, interim, stop.
+        updates = [(request.usage, request.at) for request in _of(requests, UpdateSession)]
+        accounting.update_sessions(connection, updates)
+        stops = [(request.usage, request.cause, request.at) for request in _of(requests, CloseSession)]
+        accounting.close_sessions(connection, stops)
+        for request in _of(requests, WriteEvent):
+            events.append(request.entry)
+            if request.reply is not None:
+                replies.append(request.reply)
+        audit.record_many(session, events)
+        if any(request.writes for request in requests):
+            self._mark_gateway_seen(connection)
+        return replies
+
+    def _find_codes(self, connection: Connection, requests: Sequence[FindCodes], replies: list[Reply]) -> None:
+        if not requests:
+            return
+        candidates = [user_candidates(request.identity) for request in requests]
+        names = {name for names in candidates for name in names}
+        found: dict[str, list[StoredCode]] = {}
+        if names:
+            query = (
+                select(User.name, AccessCode.device_id, AccessCode.encrypted_nt_hash)
+                .outerjoin(AccessCode, AccessCode.user_name == User.name)
+                .where(User.name.in_(sorted(names)))
+                .order_by(AccessCode.expires_at.desc())
+            )
+            for user_name, device_id, encrypted_nt_hash in connection.execute(query):
+                of_user = found.setdefault(user_name, [])
+                if device_id is not None and len(of_user) < MOST_CODES_PER_USER:
+                    of_user.append(StoredCode(device_id, encrypted_nt_hash))
+        for request, own in zip(requests, candidates, strict=True):
+            name = next((candidate for candidate in own if candidate in found), None)
+            codes = tuple(found[name]) if name is not None else ()
+            replies.append(partial(request.reply, FoundUser(name, codes)))
+
+    def _decide(
+        self, connection: Connection, requests: Sequence[DecideSignIn], replies: list[Reply], events: list[Entry]
+    ) -> None:
+        if not requests:
+            return
+        known = _look_up(connection, {request.proof.device_id for request in requests}, lock=False)
+        serials = {request.proof.certificate_serial for request in requests}
+        certificates = _certificates(connection, serials)
+        codes = _codes(connection, {request.proof.device_id for request in requests if request.proof.code})
+        now = self._now()
+        for request in requests:
+            proof, context = request.proof, request.context
+            facts = known.get(proof.device_id, _NOTHING)
+            decision = decide(
+                facts.subject, facts.device, facts.posture, Context(proof.method, context.gateway), self._rules
+            )
+            problem = _credential_problem(proof, certificates, codes, now)
+            answer: Access | Refusal
+            if problem is not None and decision.code not in _PERSONAL:
+                answer = problem
+            elif not decision.allowed or facts.device is None or facts.subject is None:
+                answer = Refusal(decision.code, decision.reason)
+            else:
+                answer = self._access(facts.device, facts.subject, proof, decision)
+            device_name = facts.device.name if facts.device else None
+            events.append(
+                accepted(context, answer)
+                if isinstance(answer, Access)
+                else refused(
+                    context,
+                    answer,
+                    identity=proof.identity,
+                    device_name=device_name,
+                    method=proof.method,
+                    rule=decision.rule if problem is None else "",
+                )
+            )
+            replies.append(partial(request.reply, answer))
+
+    def _access(self, device: DeviceIdentity, subject: Subject, proof: Proof, decision: Decision) -> Access:
+        return Access(
+            user_name=subject.user_name,
+            device_id=device.id,
+            device_name=device.name,
+            method=proof.method,
+            rule=decision.rule,
+            reason=decision.reason,
+            pool=decision.pool,
+            networks=decision.networks,
+            dns=decision.dns,
+            session_lifetime_s=decision.session_lifetime_s,
+            interim_interval_s=self._interim_interval_s,
+            certificate_serial=proof.certificate_serial,
+        )
+
+    def _open(
+        self, connection: Connection, requests: Sequence[OpenSession], replies: list[Reply], events: list[Entry]
+    ) -> None:
+        """Between the decision and the start a device may have been revoked: decide again, under its lock."""
+        if not requests:
+            return
+        known = _look_up(connection, {request.start.access.device_id for request in requests}, lock=True)
+        certificates = _certificates(connection, {request.start.access.certificate_serial for request in requests})
+        starts = []
+        for request in requests:
+            start = request.start
+            access = start.access
+            facts = known.get(access.device_id, _NOTHING)
+            decision = decide(
+                facts.subject, facts.device, facts.posture, Context(access.method, start.gateway), self._rules
+            )
+            problem = None
+            if access.certificate_serial:
+                problem = _certificate_problem(access.certificate_serial, access.device_id, certificates)
+            refusal: Refusal | None = None
+            if not decision.allowed:
+                refusal = Refusal(decision.code, decision.reason)
+            elif problem is not None:
+                refusal = problem
+            elif decision.rule != access.rule:
+                refusal = Refusal("decision-changed", "what decides on this device changed during the sign-in")
+            if refusal is None:
+                starts.append(start)
+            else:
+                events.append(_start_refused(request, refusal))
+            replies.append(partial(request.reply, refusal))
+        accounting.open_sessions(connection, starts, self._now())
+
+    def _mark_gateway_seen(self, connection: Connection) -> None:
+        now, name = self._now(), self._gateway()
+        if name and (self._seen_at is None or (now - self._seen_at).total_seconds() >= SEEN_INTERVAL_S):
+            self._seen_at = now
+            connection.execute(update(Gateway).where(Gateway.name == name).values(last_seen_at=now))
+
+
+_NOTHING = _Known(None, None, None)
+
+
+def _of(requests: Iterable[Request], kind: type[R]) -> list[R]:
+    return [request for request in requests if isinstance(request, kind)]
+
+
+def _look_up(connection: Connection, device_ids: Iterable[str], *, lock: bool) -> dict[str, _Known]:
+    query = (
+        select(
+            Device.id,
+            Device.name,
+            Device.owner,
+            Device.state,
+            Device.state_reason,
+            User.name.label("user_name"),
+            User.groups,
+            User.disabled,
+        )
+        .outerjoin(User, User.name == Device.owner)
+        .where(Device.id.in_(sorted(device_ids)))
+    )
+    if lock:
+        # On PostgreSQL a revocation waits for this transaction and then finds its sessions; on SQLite every
+        # writing transaction waits for the one before.
+        query = query.order_by(Device.id).with_for_update(read=True, of=Device)
+    known = {}
+    for row in connection.execute(query):
+        subject = None
+        if row.user_name is not None:
+            subject = Subject(row.user_name, tuple(row.groups), row.disabled)
+        device = DeviceIdentity(row.id, row.name, row.owner)
+        known[row.id] = _Known(subject, device, Posture(row.state, row.state_reason))
+    return known
+
+
+def _certificates(connection: Connection, serials: set[str]) -> dict[str, _IssuedCertificate]:
+    wanted = sorted(serials - {""})
+    if not wanted:
+        return {}
+    query = select(
+        Certificate.serial, Certificate.device_id, Certificate.revoked_at, Certificate.revocation_reason
+    ).where(Certificate.serial.in_(wanted))
+    return {
+        row.serial: _IssuedCertificate(row.device_id, row.revoked_at, row.revocation_reason)
+        for row in connection.execute(query)
+    }
+
+
+def _codes(connection: Connection, device_ids: set[str]) -> dict[str, _IssuedCode]:
+    if not device_ids:
+        return {}
+    query = select(AccessCode.device_id, AccessCode.encrypted_nt_hash, AccessCode.expires_at).where(
+        AccessCode.device_id.in_(sorted(device_ids))
+    )
+    return {row.device_id: _IssuedCode(row.encrypted_nt_hash, row.expires_at) for row in connection.execute(query)}
+
+
+def _credential_problem(
+    proof: Proof, certificates: Mapping[str, _IssuedCertificate], codes: Mapping[str, _IssuedCode], now: datetime
+) -> Refusal | None:
+    """Why what the peer proved to have counts no more; a proof of nothing never counts."""
+    if proof.code is None:
+        return _certificate_problem(proof.certificate_serial, proof.device_id, certificates)
+    code = codes.get(proof.device_id)
+    if code is None or code.encrypted_nt_hash != proof.code.encrypted_nt_hash:
+        return Refusal("wrong-credential", "the access code was replaced by a new one during the sign-in")
+    if code.expires_at <= now:
+        ended = code.expires_at.strftime("%Y-%m-%d %H:%M UTC")
+        return Refusal("expired-access-code", f"the access code ended at {ended}; ask for a new one")
+    return None
+
+
+def _certificate_problem(
+    serial: str, device_id: str, certificates: Mapping[str, _IssuedCertificate]
+) -> Refusal | None:
+    certificate = certificates.get(serial)
+    if certificate is None or certificate.device_id != device_id:
+        what = f"certificate {serial}" if serial else "certificate without number"
+        return Refusal("unknown-certificate", f"no {what} was issued to this device")
+    if certificate.revoked_at is not None:
+        because = f": {certificate.revocation_reason}" if certificate.revocation_reason else ""
+        return Refusal("revoked-certificate", f"the certificate {serial} was revoked{because}")
+    return None
+
+
+def _start_refused(request: OpenSession, refusal: Refusal) -> Entry:
+    start = request.start
+    return Entry(
+        audit.Actor("device", start.access.device_name),
+        "session.refuse",
+        f"gateway:{start.gateway}",
+        outcome="refused",
+        reason=refusal.reason,
+        detail={
+            "code": refusal.code,
+            "session_id": start.session_id,
+            "gateway": start.gateway,
+            "remote_address": start.remote_address,
+            "method": start.access.method,
+            "user": start.access.user_name,
+        },
+    )

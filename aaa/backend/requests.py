@@ -1,0 +1,158 @@
+"""What is asked of the database thread, one class for each kind of request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from aaa.interface import Access, Refusal, SessionStart, SessionUsage, SignInContext, TerminateCause
+from core.audit import Entry
+
+Reply = Callable[[], None]
+"""An answer with its receiver bound; run on the caller's thread after the commit."""
+
+UNAVAILABLE = Refusal("backend-unavailable", "the database can't be reached, so nobody can be let in")
+BROKEN = Refusal("internal-error", "the request could not be handled; the gateway's log says why")
+
+
+class Request:
+    """Base of all requests.
+
+    A durable request is written in the end, whatever happens to the database meanwhile; the others are
+    answered at once with a refusal where it can't be reached.
+    """
+
+    __slots__ = ()
+
+    durable = False
+    writes = True
+
+    def refused(self, refusal: Refusal) -> Reply | None:
+        """The answer for a request that can't be handled now (or never), if anyone waits for one."""
+        raise NotImplementedError
+
+    def wanted(self) -> bool:
+        """False once nobody waits for the answer any more; it is then not handled."""
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCode:
+    """An access code as stored, usable or not: which it is, is decided after the peer has shown that it has it."""
+
+    device_id: str
+    encrypted_nt_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FoundUser:
+    """What the directory has for an identity."""
+
+    user_name: str | None
+    """None for an identity that is nobody's."""
+    codes: tuple[StoredCode, ...]
+
+
+@dataclass(slots=True)
+class FindCodes(Request):
+    """Look up the access codes of whoever the identity is."""
+
+    identity: str
+    reply: Callable[[FoundUser | Refusal], None]
+    is_wanted: Callable[[], bool]
+
+    writes = False
+
+    def refused(self, refusal: Refusal) -> Reply:
+        """Fail closed."""
+        return lambda: self.reply(refusal)
+
+    def wanted(self) -> bool:
+        """Until the conversation is closed."""
+        return self.is_wanted()
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a peer has proved to possess."""
+
+    method: str
+    identity: str
+    """As the peer gave it."""
+    device_id: str
+    code: StoredCode | None = None
+    certificate_serial: str = ""
+
+
+@dataclass(slots=True)
+class DecideSignIn(Request):
+    """Decide on an authenticated peer, and write the audit event of the decision."""
+
+    context: SignInContext
+    proof: Proof
+    reply: Callable[[Access | Refusal], None]
+    is_wanted: Callable[[], bool]
+
+    def refused(self, refusal: Refusal) -> Reply:
+        """Fail closed."""
+        return lambda: self.reply(refusal)
+
+    def wanted(self) -> bool:
+        """Until the conversation is closed."""
+        return self.is_wanted()
+
+
+@dataclass(slots=True)
+class OpenSession(Request):
+    """Write the accounting record of a session, if its device may still have one."""
+
+    start: SessionStart
+    reply: Callable[[Refusal | None], None]
+
+    def refused(self, refusal: Refusal) -> Reply:
+        """Fail closed: no session without its record."""
+        return lambda: self.reply(refusal)
+
+
+@dataclass(slots=True)
+class UpdateSession(Request):
+    """Interim accounting."""
+
+    usage: SessionUsage
+    at: datetime
+
+    durable = True
+
+    def refused(self, refusal: Refusal) -> None:
+        """Nobody waits for it."""
+
+
+@dataclass(slots=True)
+class CloseSession(Request):
+    """The end of a session."""
+
+    usage: SessionUsage
+    cause: TerminateCause
+    at: datetime
+
+    durable = True
+
+    def refused(self, refusal: Refusal) -> None:
+        """Nobody waits for it."""
+
+
+@dataclass(slots=True)
+class WriteEvent(Request):
+    """An audit event of its own, such as a refusal that needed no database."""
+
+    entry: Entry
+    reply: Reply | None = None
+
+    durable = True
+
+    def refused(self, refusal: Refusal) -> Reply | None:
+        """The event is written later; whoever is told about it need not wait that long."""
+        del refusal
+        reply, self.reply = self.reply, None
+        return reply

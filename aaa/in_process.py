@@ -1,0 +1,235 @@
+"""The AAA backend in the gateway's own process: the embedded default.
+
+EAP is computed on the caller's thread. Everything that needs the database goes to one thread, which takes all
+that waits in one transaction; the answers come back through `post`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from sqlalchemy.exc import SQLAlchemyError
+
+from aaa import accounting
+from aaa.backend.conversation import TOO_MANY_FAILURES, Desk, EapSignIn
+from aaa.backend.credentials import CertificateChecker, NtHashes
+from aaa.backend.events import refused
+from aaa.backend.failure_limit import FailureLimit
+from aaa.backend.processing import Processor
+from aaa.backend.requests import (
+    BROKEN,
+    UNAVAILABLE,
+    CloseSession,
+    DecideSignIn,
+    OpenSession,
+    UpdateSession,
+    WriteEvent,
+)
+from aaa.backend.worker import DatabaseWorker
+from aaa.decision import Rule
+from aaa.eap.server import EapServer
+from aaa.eap.tls import EapTlsServer
+from aaa.interface import (
+    Access,
+    EapConversation,
+    GatewayHello,
+    Refusal,
+    SessionStart,
+    SessionUsage,
+    SignInContext,
+    TerminateCause,
+)
+from core.clock import utc_now
+from core.runtime import Runtime
+from core.secrets import Secret, get_or_create_secret
+from pki.authority import CertificateAuthority
+from pki.keys import PrivateKey
+from pki.system import SystemCertificate, gateway_names, system_certificate
+
+FLUSH_TIMEOUT_S = 15.0
+"""How long an orderly stop waits for a database that can't be reached."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayCredential:
+    """What the gateway proves itself with, and whose clients it accepts."""
+
+    chain_der: tuple[bytes, ...]
+    """End entity first, no root."""
+    private_key: PrivateKey = field(repr=False)
+    trust_anchor_spki_sha1: tuple[bytes, ...]
+    """SHA-1 of the SubjectPublicKeyInfo of each CA of ours, for CERTREQ (RFC 7296 section 3.7)."""
+
+
+def secret_name(gateway: str) -> str:
+    """The stored secret that a gateway shares with whoever sends it Disconnect-Requests."""
+    return f"gateway:{gateway}"
+
+
+class InProcessBackend:
+    """Implements `aaa.interface.AaaBackend`. All methods are called on one thread, that of the caller's loop.
+
+    Args:
+        runtime: of this process.
+        post: brings a callable to the caller's thread; may be called from any thread.
+        authority: our CA.
+    """
+
+    def __init__(
+        self, runtime: Runtime, post: Callable[[Callable[[], None]], None], authority: CertificateAuthority
+    ) -> None:
+        settings = runtime.settings.aaa
+        self._runtime = runtime
+        self._authority = authority
+        self._gateway = ""
+        self._stopped = False
+        self._certificate = self._current_certificate()
+        self._tls = self._tls_server()
+        processor = Processor(
+            [Rule.from_settings(rule) for rule in settings.rules],
+            settings.interim_interval_s,
+            lambda: self._gateway,
+        )
+        self._worker = DatabaseWorker(runtime.database, processor.handle, post)
+        self._desk = Desk(
+            submit=self._worker.submit,
+            hashes=NtHashes(runtime.box),
+            certificates=CertificateChecker([authority.root], [authority.issuing]),
+            limit=FailureLimit(settings.sign_in_failures_per_minute, os.urandom(16)),
+        )
+
+    @classmethod
+    def open(cls, runtime: Runtime, post: Callable[[Callable[[], None]], None]) -> InProcessBackend:
+        """Open the CA and the gateway's certificate, and start the database thread.
+
+        Raises:
+            OstiaryError: the database, the CA or a key can't be used.
+        """
+        backend = cls(runtime, post, CertificateAuthority.open(runtime))
+        backend._worker.start()
+        return backend
+
+    def gateway_credential(self) -> GatewayCredential:
+        """The gateway's current certificate, renewed where it is time to; EAP-TLS uses the same one.
+
+        May block. Call it at start and from time to time; connections that are up are not touched.
+        """
+        current = self._current_certificate()
+        if current.serial != self._certificate.serial:
+            self._certificate = current
+            self._tls = self._tls_server()
+        return GatewayCredential(
+            current.chain_der,
+            current.private_key,
+            tuple(
+                hashlib.sha1(
+                    certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+                    usedforsecurity=False,
+                ).digest()
+                for certificate in (self._authority.root, self._authority.issuing)
+            ),
+        )
+
+    def control_secret(self) -> Secret:
+        """The shared secret of this gateway's RADIUS dynamic authorization; may block."""
+        with self._runtime.database.transaction() as session:
+            return get_or_create_secret(session, self._runtime.box, secret_name(self._runtime.settings.gateway.name))
+
+    def hello(self, gateway: GatewayHello) -> None:
+        """See `AaaBackend`.
+
+        Raises:
+            SQLAlchemyError: the database can't be reached; nobody could sign in, so the gateway must not start.
+        """
+        with self._runtime.database.transaction() as session:
+            closed = accounting.gateway_started(session, gateway)
+            get_or_create_secret(session, self._runtime.box, secret_name(gateway.name))
+        self._gateway = gateway.name
+        if closed:
+            _log.warning("closed the sessions that this gateway left open", gateway=gateway.name, sessions=closed)
+
+    def goodbye(self) -> None:
+        """See `AaaBackend`. A second call does nothing."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self._worker.stop(FLUSH_TIMEOUT_S)
+        if not self._gateway:
+            return
+        try:
+            with self._runtime.database.transaction() as session:
+                accounting.gateway_stopped(session, self._gateway)
+        except SQLAlchemyError:
+            _log.exception("the end of this gateway could not be written; its next start closes what is open")
+
+    def open_eap(self, context: SignInContext) -> EapConversation:
+        """See `AaaBackend`."""
+        settings = self._runtime.settings
+        server = EapServer(settings.aaa.eap_methods, settings.gateway.identity, self._tls, os.urandom)
+        return EapSignIn(self._desk, server, context)
+
+    def authorise_certificate(
+        self, context: SignInContext, chain_der: list[bytes], reply: Callable[[Access | Refusal], None]
+    ) -> None:
+        """See `AaaBackend`."""
+        desk = self._desk
+        if desk.limit.blocked("", context.remote_address, desk.monotonic()):
+            self._refuse_certificate(context, TOO_MANY_FAILURES, reply)
+            return
+        proof = desk.certificates.proof(chain_der, context.ike_identity, "certificate")
+        if isinstance(proof, Refusal):
+            desk.limit.failed("", context.remote_address, desk.monotonic())
+            self._refuse_certificate(context, proof, reply)
+            return
+
+        def decided(answer: Access | Refusal) -> None:
+            if answer in (UNAVAILABLE, BROKEN) and isinstance(answer, Refusal):
+                self._refuse_certificate(context, answer, reply)
+            else:
+                reply(answer)
+
+        self._worker.submit(DecideSignIn(context, proof, decided, lambda: True))
+
+    def session_started(self, start: SessionStart, reply: Callable[[Refusal | None], None]) -> None:
+        """See `AaaBackend`."""
+        self._worker.submit(OpenSession(start, reply))
+
+    def session_updated(self, usage: SessionUsage) -> None:
+        """See `AaaBackend`."""
+        self._worker.submit(UpdateSession(usage, utc_now()))
+
+    def session_ended(self, usage: SessionUsage, cause: TerminateCause) -> None:
+        """See `AaaBackend`."""
+        self._worker.submit(CloseSession(usage, cause, utc_now()))
+
+    def sign_in_failed(self, context: SignInContext, code: str, reason: str, detail: dict[str, str]) -> None:
+        """See `AaaBackend`."""
+        event = refused(context, Refusal(code, reason), identity="", detail=detail, at=utc_now())
+        self._worker.submit(WriteEvent(event))
+
+    def _refuse_certificate(
+        self, context: SignInContext, refusal: Refusal, reply: Callable[[Access | Refusal], None]
+    ) -> None:
+        event = refused(context, refusal, identity=context.ike_identity, method="certificate", at=utc_now())
+        self._worker.submit(WriteEvent(event, lambda: reply(refusal)))
+
+    def _current_certificate(self) -> SystemCertificate:
+        settings = self._runtime.settings
+        return system_certificate(self._runtime, self._authority, "gateway", gateway_names(settings))
+
+    def _tls_server(self) -> EapTlsServer | None:
+        if "tls" not in self._runtime.settings.aaa.eap_methods:
+            return None
+        return EapTlsServer(
+            self._certificate.chain_der,
+            self._certificate.private_key,
+            [self._authority.root.public_bytes(Encoding.DER)],
+            intermediates_der=[self._authority.issuing.public_bytes(Encoding.DER)],
+        )
