@@ -1,0 +1,390 @@
+"""An IKEv2 initiator for tests and load, sans-IO, on the product's own codec. Not a product feature.
+
+It speaks IKE_SA_INIT (with COOKIE and INVALID_KE_PAYLOAD), IKE_AUTH by EAP or certificate, INFORMATIONAL, and
+fragmentation. What a stock client does in a corner case is for strongSwan to show, in the interop tests.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from cryptography import x509
+
+from gateway.ike import authentication
+from gateway.ike.channel import Channel, OutPayloads
+from gateway.ike.constants import (
+    AuthMethod,
+    CertEncoding,
+    CfgAttribute,
+    CfgType,
+    Encr,
+    Esn,
+    ExchangeType,
+    Flag,
+    Group,
+    Integ,
+    NotifyType,
+    PayloadType,
+    Prf,
+    ProtocolId,
+    TransformType,
+)
+from gateway.ike.crypto import key_exchange
+from gateway.ike.errors import IkeError
+from gateway.ike.keymat import ChildKeys, IkeKeys, derive_child_keys, derive_ike_keys
+from gateway.ike.message import IKE_HEADER_BYTES, Header, Payloads, clear_message, parse_payloads
+from gateway.ike.path import Path, nat_detection_hash
+from gateway.ike.payloads.auth import Auth
+from gateway.ike.payloads.certificate import Certificate
+from gateway.ike.payloads.configuration import Configuration, ConfigurationAttribute
+from gateway.ike.payloads.delete import Delete
+from gateway.ike.payloads.identification import Identification
+from gateway.ike.payloads.ke import KeyExchange
+from gateway.ike.payloads.notify import Notify, notify_payload
+from gateway.ike.payloads.security_association import Proposal, Transform, parse_proposals, proposals_to_bytes
+from gateway.ike.proposals import ChildSuite, IkeSuite
+from gateway.ike.selectors import TrafficSelector, parse_selectors, selectors_to_bytes
+
+
+class EapPeer(Protocol):
+    """The peer side of an EAP method (`tests.peers.eap`)."""
+
+    msk: bytes | None
+
+    def receive(self, packet: bytes) -> bytes | None:
+        """Answer a request."""
+
+
+class Phase(Enum):
+    """Where the initiator stands."""
+
+    IDLE = "idle"
+    INIT = "IKE_SA_INIT"
+    AUTH = "IKE_AUTH"
+    ESTABLISHED = "established"
+    FAILED = "failed"
+    CLOSED = "closed"
+
+
+@dataclass(slots=True)
+class InitiatorConfig:
+    """What to offer and how to sign in."""
+
+    identity: Identification = field(default_factory=lambda: Identification.fqdn("alice"))
+    gateway_identity: Identification | None = None
+    suite: IkeSuite = IkeSuite(Encr.AES_GCM_16, 256, Integ.NONE, Prf.HMAC_SHA2_256, Group.CURVE25519)
+    proposals: tuple[Proposal, ...] | None = None
+    """Instead of the one of `suite`."""
+    child_suite: ChildSuite = ChildSuite(Encr.AES_GCM_16, 256, Integ.NONE, False)
+    ke_group: Group | None = None
+    """Of the first KE payload, where it is not the suite's."""
+    eap: EapPeer | None = None
+    chain_der: tuple[bytes, ...] = ()
+    private_key: authentication.PrivateKey | None = None
+    announce_hashes: bool = True
+    fragment_size_bytes: int | None = 1280
+    initial_contact: bool = False
+    ask_ipv4: bool = True
+    ask_ipv6: bool = False
+    initiator_selectors: tuple[TrafficSelector, ...] = (TrafficSelector(7, 0, 0, 65535, 0, 2**32 - 1),)
+    responder_selectors: tuple[TrafficSelector, ...] = (TrafficSelector(7, 0, 0, 65535, 0, 2**32 - 1),)
+    verify_gateway: bool = True
+
+
+def suite_proposal(suite: IkeSuite, number: int = 1) -> Proposal:
+    """A proposal of one IKE suite."""
+    transforms = [Transform(TransformType.ENCR, suite.encr, suite.key_bits)]
+    if suite.integ is not Integ.NONE:
+        transforms.append(Transform(TransformType.INTEG, suite.integ))
+    transforms += [Transform(TransformType.PRF, suite.prf), Transform(TransformType.KE, suite.group)]
+    return Proposal(number, ProtocolId.IKE, b"", tuple(transforms))
+
+
+class Initiator:
+    """One IKE SA from the client's side."""
+
+    def __init__(self, config: InitiatorConfig, path: Path, random: Callable[[int], bytes] = os.urandom) -> None:
+        self.config = config
+        self.path = path
+        self.phase = Phase.IDLE
+        self.error: str = ""
+        """Why it failed: the notify's name, or what did not verify."""
+        self.spi_i, self.spi_r = random(8), bytes(8)
+        self.random = random
+        self.nonce_i, self.nonce_r = random(32), b""
+        self.suite = config.suite
+        self.keys: IkeKeys | None = None
+        self.channel: Channel | None = None
+        self.virtual_ipv4: bytes = b""
+        self.virtual_ipv6: bytes = b""
+        self.dns: list[bytes] = []
+        self.child_keys: ChildKeys | None = None
+        self.spi_in = int.from_bytes(random(4), "big") | 0x1000
+        self.spi_out = 0
+        self.selectors: tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]] = ((), ())
+        self.gateway_certificates: list[bytes] = []
+        self.requests_seen = 0
+        """Requests of the gateway that were answered (liveness checks)."""
+        self._ke_group = config.ke_group or config.suite.group
+        self._cookie = b""
+        self._message_id = 0
+        self._peer_next_id = 0
+        self._cached: list[bytes] = []
+        self._outgoing: list[bytes] = []
+        self._init_request = self._init_response = b""
+        self._msk_sent = False
+
+    # --- Driver surface ---
+
+    def start(self) -> None:
+        """Send IKE_SA_INIT."""
+        self.phase = Phase.INIT
+        self._key_pair = key_exchange.generate(self._ke_group)
+        proposals = self.config.proposals or (suite_proposal(self.suite),)
+        payloads: list[tuple[PayloadType, bytes]] = []
+        if self._cookie:
+            payloads.append(notify_payload(NotifyType.COOKIE, self._cookie))
+        payloads += [
+            (PayloadType.SA, proposals_to_bytes(proposals)),
+            (PayloadType.KE, KeyExchange(self._ke_group, self._key_pair.public).to_bytes()),
+            (PayloadType.NONCE, self.nonce_i),
+        ]
+        for kind, host, port in (
+            (NotifyType.NAT_DETECTION_SOURCE_IP, self.path.local, self.path.local_port),
+            (NotifyType.NAT_DETECTION_DESTINATION_IP, self.path.remote, self.path.remote_port),
+        ):
+            payloads.append(notify_payload(kind, nat_detection_hash(self.spi_i, bytes(8), host, port)))
+        if self.config.fragment_size_bytes:
+            payloads.append(notify_payload(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED))
+        if self.config.announce_hashes:
+            data = authentication.hash_algorithms_to_bytes(authentication.SUPPORTED_HASHES)
+            payloads.append(notify_payload(NotifyType.SIGNATURE_HASH_ALGORITHMS, data))
+        self._init_request = clear_message(
+            self.spi_i, bytes(8), ExchangeType.IKE_SA_INIT, Flag.INITIATOR, 0, payloads
+        )
+        self._outgoing.append(self._init_request)
+
+    def receive_datagram(self, data: bytes) -> None:
+        """One IKE message of the gateway."""
+        header = Header.parse(data)
+        if header.spi_i != self.spi_i:
+            return
+        if not header.is_response:
+            self._receive_request(header, data)
+            return
+        if self.phase is Phase.INIT:
+            self._receive_init(header, data)
+        elif self.channel is not None and header.message_id == self._message_id:
+            payloads = self.channel.open(header, data)
+            if payloads is None:
+                return
+            self._message_id += 1
+            if header.exchange == ExchangeType.IKE_AUTH:
+                self._receive_auth(payloads)
+            elif self.phase is Phase.CLOSED:
+                self.channel = None
+
+    def datagrams_to_send(self) -> list[bytes]:
+        """What has to go out."""
+        outgoing, self._outgoing = self._outgoing, []
+        return outgoing
+
+    def request(self, exchange: ExchangeType, payloads: OutPayloads) -> list[bytes]:
+        """Send a request; returns its datagrams, for tests that send them again."""
+        assert self.channel is not None
+        datagrams = self.channel.seal(exchange, self._message_id, payloads, response=False)
+        self._outgoing += datagrams
+        return datagrams
+
+    def delete(self) -> None:
+        """Say goodbye."""
+        self.phase = Phase.CLOSED
+        self.request(ExchangeType.INFORMATIONAL, [(PayloadType.DELETE, Delete(ProtocolId.IKE).to_bytes())])
+
+    # --- Inside ---
+
+    def _fail(self, error: str) -> None:
+        self.phase, self.error = Phase.FAILED, error
+
+    def _receive_request(self, header: Header, data: bytes) -> None:
+        if self.channel is None:
+            return
+        if header.message_id == self._peer_next_id - 1:
+            self._outgoing += self._cached
+            return
+        payloads = self.channel.open(header, data)
+        if payloads is None or header.message_id != self._peer_next_id:
+            return
+        self._peer_next_id += 1
+        self.requests_seen += 1
+        self._cached = self.channel.seal(ExchangeType.INFORMATIONAL, header.message_id, [], response=True)
+        self._outgoing += self._cached
+        if payloads.first(PayloadType.DELETE) is not None:
+            self.phase, self.error = Phase.CLOSED, "deleted by the gateway"
+
+    def _receive_init(self, header: Header, data: bytes) -> None:
+        payloads = parse_payloads(header.next_payload, data[IKE_HEADER_BYTES:])
+        notifies = [Notify.parse(body) for body in payloads.all(PayloadType.NOTIFY)]
+        for notify in notifies:
+            if notify.type == NotifyType.COOKIE:
+                self._cookie = notify.data
+                self.start()
+                return
+            if notify.type == NotifyType.INVALID_KE_PAYLOAD:
+                self._ke_group = Group(int.from_bytes(notify.data, "big"))
+                self.start()
+                return
+            if notify.is_error:
+                self._fail(str(notify))
+                return
+        self.spi_r, self._init_response = header.spi_r, data
+        (chosen,) = parse_proposals(payloads.require(PayloadType.SA))
+        self.suite = _suite_of(chosen)
+        self.nonce_r = payloads.require(PayloadType.NONCE)
+        ke = KeyExchange.parse(payloads.require(PayloadType.KE))
+        shared = self._key_pair.shared_secret(ke.public)
+        self.keys = derive_ike_keys(self.suite, shared, self.nonce_i, self.nonce_r, self.spi_i, self.spi_r)
+        self.channel = Channel(
+            self.suite, self.keys, self.spi_i, self.spi_r, is_initiator=True, random=self.random
+        )
+        if self.config.fragment_size_bytes and any(
+            n.type == NotifyType.IKEV2_FRAGMENTATION_SUPPORTED for n in notifies
+        ):
+            self.channel.set_fragment_size(self.config.fragment_size_bytes, self.path.ip_version)
+        hashes = [n.data for n in notifies if n.type == NotifyType.SIGNATURE_HASH_ALGORITHMS]
+        self.gateway_hashes = authentication.parse_hash_algorithms(hashes[0]) if hashes else frozenset()
+        self._message_id = 1
+        self.phase = Phase.AUTH
+        self._send_first_auth()
+
+    def _send_first_auth(self) -> None:
+        config = self.config
+        self.request(ExchangeType.IKE_AUTH, self.first_auth_payloads() if config.eap or config.chain_der else [])
+
+    def first_auth_payloads(self) -> list[tuple[PayloadType, bytes]]:
+        """The first IKE_AUTH request; tests override it."""
+        config = self.config
+        payloads = [(PayloadType.IDI, config.identity.to_bytes())]
+        if config.gateway_identity is not None:
+            payloads.append((PayloadType.IDR, config.gateway_identity.to_bytes()))
+        if config.private_key is not None and self.keys is not None:
+            payloads += [
+                (PayloadType.CERT, Certificate(CertEncoding.X509_SIGNATURE, der).to_bytes())
+                for der in config.chain_der
+            ]
+            auth = authentication.sign(config.private_key, self._own_octets(), self.gateway_hashes)
+            payloads.append((PayloadType.AUTH, auth.to_bytes()))
+        if config.initial_contact:
+            payloads.append(notify_payload(NotifyType.INITIAL_CONTACT))
+        wanted = []
+        if config.ask_ipv4:
+            wanted += [CfgAttribute.INTERNAL_IP4_ADDRESS, CfgAttribute.INTERNAL_IP4_DNS]
+        if config.ask_ipv6:
+            wanted += [CfgAttribute.INTERNAL_IP6_ADDRESS, CfgAttribute.INTERNAL_IP6_DNS]
+        if wanted:
+            request = Configuration(CfgType.REQUEST, tuple(ConfigurationAttribute(kind) for kind in wanted))
+            payloads.append((PayloadType.CP, request.to_bytes()))
+        child = config.child_suite
+        transforms = [Transform(TransformType.ENCR, child.encr, child.key_bits)]
+        if child.integ is not Integ.NONE:
+            transforms.append(Transform(TransformType.INTEG, child.integ))
+        transforms.append(Transform(TransformType.ESN, Esn.ESN if child.esn else Esn.NO_ESN))
+        offer = Proposal(1, ProtocolId.ESP, self.spi_in.to_bytes(4, "big"), tuple(transforms))
+        payloads += [
+            (PayloadType.SA, proposals_to_bytes((offer,))),
+            (PayloadType.TSI, selectors_to_bytes(config.initiator_selectors)),
+            (PayloadType.TSR, selectors_to_bytes(config.responder_selectors)),
+        ]
+        return payloads
+
+    def _own_octets(self) -> bytes:
+        assert self.keys is not None
+        return authentication.signed_octets(
+            self._init_request, self.nonce_r, self.suite.prf, self.keys.pi, self.config.identity.to_bytes()
+        )
+
+    def _receive_auth(self, payloads: Payloads) -> None:
+        errors = [n for n in map(Notify.parse, payloads.all(PayloadType.NOTIFY)) if n.is_error]
+        eap_body = payloads.first(PayloadType.EAP)
+        if errors:
+            self._fail(str(errors[0]))
+            return
+        auth_body = payloads.first(PayloadType.AUTH)
+        if payloads.first(PayloadType.IDR) is not None and auth_body is not None:
+            try:
+                self._verify_gateway(payloads, Auth.parse(auth_body))
+            except IkeError as error:
+                self._fail(str(error))
+                return
+        eap = self.config.eap
+        if eap_body is not None and eap is not None:
+            answer = eap.receive(eap_body)
+            if answer is not None:
+                self.request(ExchangeType.IKE_AUTH, [(PayloadType.EAP, answer)])
+            elif eap.msk is not None:
+                data = authentication.shared_key_auth(self.suite.prf, eap.msk, self._own_octets())
+                self._msk_sent = True
+                self.request(
+                    ExchangeType.IKE_AUTH, [(PayloadType.AUTH, Auth(AuthMethod.SHARED_KEY_MIC, data).to_bytes())]
+                )
+            else:
+                self._fail("EAP failure")
+            return
+        if auth_body is None:
+            self._fail("no AUTH")
+            return
+        if self._msk_sent and eap is not None and eap.msk is not None and self.config.verify_gateway:
+            authentication.verify_shared_key(
+                Auth.parse(auth_body), self.suite.prf, eap.msk, self._gateway_octets()
+            )
+        self._establish(payloads)
+
+    def _verify_gateway(self, payloads: Payloads, auth: Auth) -> None:
+        self._idr_body = payloads.require(PayloadType.IDR)
+        self.gateway_certificates = [Certificate.parse(body).data for body in payloads.all(PayloadType.CERT)]
+        if self.config.verify_gateway:
+            key = x509.load_der_x509_certificate(self.gateway_certificates[0]).public_key()
+            authentication.verify_signature(auth, key, self._gateway_octets(), self.config.announce_hashes)
+
+    def _gateway_octets(self) -> bytes:
+        assert self.keys is not None
+        return authentication.signed_octets(
+            self._init_response, self.nonce_i, self.suite.prf, self.keys.pr, self._idr_body
+        )
+
+    def _establish(self, payloads: Payloads) -> None:
+        assert self.keys is not None
+        (chosen,) = parse_proposals(payloads.require(PayloadType.SA))
+        self.spi_out = int.from_bytes(chosen.spi, "big")
+        self.selectors = (
+            parse_selectors(payloads.require(PayloadType.TSI)),
+            parse_selectors(payloads.require(PayloadType.TSR)),
+        )
+        reply = payloads.first(PayloadType.CP)
+        for attribute in Configuration.parse(reply).attributes if reply is not None else ():
+            if attribute.type == CfgAttribute.INTERNAL_IP4_ADDRESS:
+                self.virtual_ipv4 = attribute.value
+            elif attribute.type == CfgAttribute.INTERNAL_IP6_ADDRESS:
+                self.virtual_ipv6 = attribute.value
+            elif attribute.type in (CfgAttribute.INTERNAL_IP4_DNS, CfgAttribute.INTERNAL_IP6_DNS):
+                self.dns.append(attribute.value)
+        self.child_keys = derive_child_keys(
+            self.suite, self.config.child_suite, self.keys.d, self.nonce_i, self.nonce_r
+        )
+        self.phase = Phase.ESTABLISHED
+
+
+def _suite_of(proposal: Proposal) -> IkeSuite:
+    encr = proposal.of_type(TransformType.ENCR)[0]
+    integ = proposal.of_type(TransformType.INTEG)
+    return IkeSuite(
+        Encr(encr.id),
+        encr.key_bits,
+        Integ(integ[0].id) if integ else Integ.NONE,
+        Prf(proposal.of_type(TransformType.PRF)[0].id),
+        Group(proposal.of_type(TransformType.KE)[0].id),
+    )
