@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtensionOID, NameOID
 
 from pki.errors import WeakKeyError
-from pki.keys import kind_of
+from pki.keys import KeyKind, kind_of
 from pki.names import is_address, is_device_uri, is_host_name, is_mailbox
 from pki.profiles import BACKDATE, Profile
 
@@ -38,13 +38,20 @@ class LintContext:
 def lint(certificate: x509.Certificate, profile: Profile, context: LintContext) -> list[str]:
     """Everything that is wrong with a to-be-issued certificate, in words; empty when it may be issued."""
     try:
+        kind = kind_of(certificate.public_key())
         return [
             *_check_basics(certificate, context),
             *_check_validity(certificate, profile, context),
-            *_check_key(certificate, profile),
-            *_check_extensions(certificate, profile, context),
+            *(
+                []
+                if kind in profile.key_kinds
+                else [f"the profile {profile.name} does not allow a key of kind {kind}"]
+            ),
+            *_check_extensions(certificate, profile, context, kind),
         ]
-    except (ValueError, x509.ExtensionNotFound) as error:
+    except WeakKeyError as error:
+        return [error.message]
+    except ValueError as error:
         return [f"it can't be read back: {error}"]
 
 
@@ -74,15 +81,9 @@ def _check_validity(certificate: x509.Certificate, profile: Profile, context: Li
         yield "it does not begin now"
 
 
-def _check_key(certificate: x509.Certificate, profile: Profile) -> Iterator[str]:
-    try:
-        if kind_of(certificate.public_key()) not in profile.key_kinds:
-            yield f"the profile {profile.name} does not allow this kind of key"
-    except WeakKeyError as error:
-        yield error.message
-
-
-def _check_extensions(certificate: x509.Certificate, profile: Profile, context: LintContext) -> Iterator[str]:
+def _check_extensions(
+    certificate: x509.Certificate, profile: Profile, context: LintContext, kind: KeyKind
+) -> Iterator[str]:
     extensions = certificate.extensions
     expected_critical = {ExtensionOID.BASIC_CONSTRAINTS: True, ExtensionOID.KEY_USAGE: True}
     for oid in (ExtensionOID.SUBJECT_KEY_IDENTIFIER, ExtensionOID.AUTHORITY_KEY_IDENTIFIER):
@@ -99,7 +100,7 @@ def _check_extensions(certificate: x509.Certificate, profile: Profile, context: 
     if constraints != x509.BasicConstraints(ca=profile.is_ca, path_length=profile.path_length):
         yield "the basic constraints are not those of the profile"
     usage = extensions.get_extension_for_class(x509.KeyUsage).value
-    if usage != profile.key_usage(kind_of(certificate.public_key())):
+    if usage != profile.key_usage(kind):
         yield "the key usage is not that of the profile"
     own_key = extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     if own_key != x509.SubjectKeyIdentifier.from_public_key(certificate.public_key()):

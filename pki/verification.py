@@ -27,6 +27,8 @@ MAXIMUM_CERTIFICATE_BYTES = 16_384
 MAXIMUM_CHAIN_BYTES = 65_536
 MAXIMUM_NAMES = 32
 """Alternative names that a device's certificate may carry; ours carry three."""
+MAXIMUM_SERIAL = 1 << 159
+"""Twenty octets with the sign bit clear (RFC 5280 section 4.1.2.2)."""
 MAXIMUM_IDENTITY_CHARACTERS = 4096
 
 DN_PREFIX = "dn:"
@@ -82,6 +84,8 @@ def verify_client_chain(
         extensions = certificate.extensions
         public_key = certificate.public_key()
         subject_der = certificate.subject.public_bytes()
+        if not 0 < certificate.serial_number < MAXIMUM_SERIAL:
+            raise CertificateRefused("malformed-certificate", "the serial number is not allowed")
         _check_critical_extensions(extensions)
         _check_path(certificate, tuple(anchors), tuple(intermediates), now)
         _check_strength(public_key)
