@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aaa.decision import BUILT_IN, Context, Decision, DeviceIdentity, Posture, Rule, Subject, decide
+from core.settings import RuleSettings
+
+ALICE = Subject("alice", ("staff",), disabled=False)
+LAPTOP = DeviceIdentity("11111111-2222-4333-8444-555555555555", "alice-laptop", "alice")
+TRUSTED = Posture("trusted")
+HERE = Context("eap-tls", "gateway-1")
+
+
+def _rule(name: str = "rule", **values: Any) -> Rule:
+    return Rule.from_settings(RuleSettings.model_validate({"name": name, **values}))
+
+
+def _decide(*rules: Rule, subject: Subject = ALICE, posture: Posture = TRUSTED, context: Context = HERE) -> Decision:
+    return decide(subject, LAPTOP, posture, context, rules)
+
+
+def test_the_rule_that_matches_gives_what_it_says() -> None:
+    decision = _decide(
+        _rule("others", users=["bob"]),
+        _rule(
+            "staff",
+            groups=["staff"],
+            pool="staff",
+            networks=["10.1.0.0/16"],
+            dns=["10.1.0.53"],
+            session_lifetime_s=60.0,
+        ),
+        _rule("all"),
+    )
+    assert decision == Decision(
+        allowed=True,
+        rule="staff",
+        code="allowed",
+        reason="device alice-laptop of alice is trusted, and rule 'staff' allows it",
+        pool="staff",
+        networks=(ip_network("10.1.0.0/16"),),
+        dns=(ip_address("10.1.0.53"),),
+        session_lifetime_s=60.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("condition", "matches"),
+    [
+        ({}, True),
+        ({"users": ["ALICE"]}, True),
+        ({"users": ["bob"]}, False),
+        ({"groups": ["Staff", "it"]}, True),
+        ({"groups": ["it"]}, False),
+        ({"methods": ["eap-tls"]}, True),
+        ({"methods": ["eap-mschapv2", "certificate"]}, False),
+        ({"gateways": ["GATEWAY-1"]}, True),
+        ({"gateways": ["gateway-2"]}, False),
+        ({"device_states": ["quarantined"]}, False),
+        ({"device_states": []}, True),
+        ({"users": ["alice"], "groups": ["it"]}, False),
+    ],
+)
+def test_each_condition(condition: dict[str, Any], matches: bool) -> None:
+    decision = _decide(_rule(**condition))
+    assert (decision.allowed, decision.code) == ((True, "allowed") if matches else (False, "no-rule"))
+
+
+def test_a_rule_that_denies_says_so_in_its_words() -> None:
+    decision = _decide(_rule("night", effect="deny", reason="the network is closed at night"), _rule("all"))
+    assert (decision.allowed, decision.rule, decision.code) == (False, "night", "denied-by-rule")
+    assert decision.reason == "the network is closed at night"
+    assert _decide(_rule("night", effect="deny")).reason == "the rule 'night' denies this sign-in"
+
+
+@pytest.mark.parametrize(
+    ("subject", "device", "posture", "code", "reason"),
+    [
+        (ALICE, None, TRUSTED, "unknown-device", "not enrolled"),
+        (None, LAPTOP, TRUSTED, "unknown-user", "not in the directory"),
+        (replace(ALICE, disabled=True), LAPTOP, TRUSTED, "disabled-user", "alice is disabled"),
+        (replace(ALICE, user_name="bob"), LAPTOP, TRUSTED, "wrong-owner", "does not belong to bob"),
+        (ALICE, LAPTOP, None, "unknown-device-state", "not known"),
+        (ALICE, LAPTOP, Posture("TRUSTED"), "unknown-device-state", "not known"),
+        (ALICE, LAPTOP, Posture("revoked", "stolen"), "revoked-device", "was revoked: stolen"),
+        (ALICE, LAPTOP, Posture("revoked"), "revoked-device", "alice-laptop was revoked"),
+    ],
+)
+def test_what_no_rule_can_allow(
+    subject: Subject | None, device: DeviceIdentity | None, posture: Posture | None, code: str, reason: str
+) -> None:
+    decision = decide(subject, device, posture, HERE, [_rule(device_states=[])])
+    assert (decision.allowed, decision.rule, decision.code) == (False, BUILT_IN, code)
+    assert reason in decision.reason
+
+
+def test_quarantine_is_told_with_its_reason_unless_a_rule_takes_it() -> None:
+    posture = Posture("quarantined", "disk encryption is off")
+    decision = _decide(_rule("trusted-only"), posture=posture)
+    assert (decision.allowed, decision.code) == (False, "quarantined-device")
+    assert decision.reason == "device alice-laptop is in quarantine: disk encryption is off"
+    repair = _rule("repair", device_states=["quarantined"], networks=["10.9.0.0/24"])
+    allowed = _decide(_rule("trusted-only"), repair, posture=posture)
+    assert (allowed.allowed, allowed.rule, allowed.networks) == (True, "repair", (ip_network("10.9.0.0/24"),))
+
+
+# --- properties ---------------------------------------------------------------------------------------------
+
+_names = st.sampled_from(["alice", "bob", "carol"])
+_groups = st.sampled_from(["staff", "it", "guests"])
+_methods = st.sampled_from(["eap-mschapv2", "eap-tls", "certificate"])
+_gateways = st.sampled_from(["gateway-1", "gateway-2"])
+_states = st.sampled_from(["trusted", "quarantined", "revoked", "", "unknown", "Trusted"])
+
+
+def _some(values: st.SearchStrategy[str]) -> st.SearchStrategy[frozenset[str]]:
+    return st.frozensets(values, max_size=2)
+
+
+_rules = st.lists(
+    st.builds(
+        Rule,
+        name=st.uuids().map(str),
+        allows=st.booleans(),
+        users=_some(_names),
+        groups=_some(_groups),
+        methods=_some(_methods),
+        # Also states that the settings refuse: whatever a rule says, a revoked device stays out.
+        device_states=_some(_states),
+        gateways=_some(_gateways),
+        pool=st.none(),
+        networks=st.just(()),
+        dns=st.just(()),
+        session_lifetime_s=st.just(1.0),
+        reason=st.just(""),
+    ),
+    max_size=5,
+)
+_subjects = st.none() | st.builds(Subject, _names, st.lists(_groups, max_size=2).map(tuple), st.booleans())
+_devices = st.none() | st.builds(DeviceIdentity, st.uuids().map(str), st.just("laptop"), _names)
+_postures = st.none() | st.builds(Posture, _states)
+_contexts = st.builds(Context, _methods, _gateways)
+
+
+@given(_subjects, _devices, _postures, _contexts, _rules)
+def test_yes_needs_everything(
+    subject: Subject | None,
+    device: DeviceIdentity | None,
+    posture: Posture | None,
+    context: Context,
+    rules: list[Rule],
+) -> None:
+    decision = decide(subject, device, posture, context, rules)
+    assert decision.reason
+    assert decision.rule
+    assert (decision.code == "allowed") is decision.allowed
+    if not decision.allowed:
+        return
+    assert subject is not None
+    assert device is not None
+    assert posture is not None
+    assert not subject.disabled
+    assert device.owner == subject.user_name
+    assert posture.state in {"trusted", "quarantined"}
+    (rule,) = [rule for rule in rules if rule.name == decision.rule]
+    assert rule.allows
+    earlier = rules[: rules.index(rule)]
+    assert not any(other.matches(subject, posture, context) for other in earlier)
+
+
+@given(_subjects, _devices, _postures, _contexts)
+def test_without_rules_nobody_enters(
+    subject: Subject | None, device: DeviceIdentity | None, posture: Posture | None, context: Context
+) -> None:
+    assert not decide(subject, device, posture, context, []).allowed
+
+
+@given(_devices, _contexts, _rules, st.sampled_from(["revoked", "", "unknown"]))
+def test_no_rule_lets_a_revoked_or_unknown_state_in(
+    device: DeviceIdentity | None, context: Context, rules: list[Rule], state: str
+) -> None:
+    assert not decide(ALICE, device, Posture(state), context, rules).allowed
+
+
+@given(_contexts, _rules)
+def test_a_rule_for_all_put_first_decides_alone(context: Context, rules: list[Rule]) -> None:
+    for effect, allowed in (("deny", False), ("allow", True)):
+        first = _rule("first", effect=effect, device_states=[])
+        decision = decide(ALICE, LAPTOP, TRUSTED, context, [first, *rules])
+        assert (decision.allowed, decision.rule) == (allowed, "first")
+
+
+@given(_contexts, _rules)
+def test_a_rule_put_last_changes_nothing_that_was_decided(context: Context, rules: list[Rule]) -> None:
+    before = decide(ALICE, LAPTOP, TRUSTED, context, rules)
+    after = decide(ALICE, LAPTOP, TRUSTED, context, [*rules, _rule("last", device_states=[])])
+    assert after == before if before.code != "no-rule" else after.rule == "last"
