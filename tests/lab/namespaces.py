@@ -7,16 +7,18 @@ by the next one, which sees that the process of that number is gone.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 import os
 import re
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from tests.lab.processes import LabError, Process
 
@@ -24,6 +26,10 @@ PREFIX = "ost"
 _OURS = re.compile(rf"^{PREFIX}-(\d+)-\d+-")
 _NAMESPACES = Path("/run/netns")
 _lab_numbers = itertools.count(1)
+_libc = ctypes.CDLL(None, use_errno=True)
+_CLONE_NEWNET = 0x40000000
+
+T = TypeVar("T")
 
 
 def run(command: Sequence[str], *, timeout_s: float = 15.0, check: bool = True, stdin: str | None = None) -> str:
@@ -68,6 +74,11 @@ class Namespace:
         """Run a command in here to its end; see `run`."""
         return run(self.inside(*command), timeout_s=timeout_s, check=check, stdin=stdin)
 
+    def call(self, function: Callable[[], T]) -> T:
+        """Run `function` in a thread whose network is this namespace; sockets that it makes stay in here."""
+        with ThreadPoolExecutor(1, initializer=self._enter) as thread:
+            return thread.submit(function).result()
+
     def ip(self, *arguments: str, check: bool = True) -> str:
         """`ip` in here."""
         return run(["ip", "-n", self.name, *arguments], check=check)
@@ -105,6 +116,23 @@ class Namespace:
         )
         found = re.search(r"(\d+) received", text)
         return int(found[1]) if found else 0
+
+    def pids(self) -> list[int]:
+        """The processes in here."""
+        return [int(pid) for pid in run(["ip", "netns", "pids", self.name]).split()]
+
+    def routes(self) -> set[str]:
+        """All routes, of all tables, IPv4 and IPv6."""
+        return {
+            line.strip()
+            for family in ("-4", "-6")
+            for line in self.ip(family, "route", "show", "table", "all").splitlines()
+        }
+
+    def _enter(self) -> None:
+        with (_NAMESPACES / self.name).open("rb") as handle:
+            if _libc.setns(handle.fileno(), _CLONE_NEWNET) != 0:
+                raise LabError(f"setns {self.name}: {os.strerror(ctypes.get_errno())}")
 
     def close(self) -> None:
         """End what runs in here and remove the namespace."""
@@ -229,6 +257,6 @@ def remove_stale() -> None:
 
 def _remove(name: str) -> None:
     for pid in run(["ip", "netns", "pids", name], check=False).split():
-        with contextlib.suppress(ProcessLookupError, ValueError):
+        with contextlib.suppress(ProcessLookupError, ValueError):  # ended in the meantime, or an error message
             os.kill(int(pid), signal.SIGKILL)
     run(["ip", "netns", "delete", name], check=False)

@@ -116,10 +116,13 @@ def strongswan_conf(directory: Path, *, config: ClientConfig | GatewayConfig) ->
 
 def client_conf(directory: Path, config: ClientConfig) -> str:
     """`swanctl.conf` of a client; writes the certificates that it names."""
-    local: dict[str, str | Section] = {"id": config.identity, "auth": config.authentication or config.method}
+    local: dict[str, str | Section] = {
+        "id": _quoted(config.identity),
+        "auth": config.authentication or config.method,
+    }
     secrets: dict[str, str | Section] = {}
     if config.method != "pubkey":
-        local["eap_id"] = config.eap_identity or config.identity
+        local["eap_id"] = _quoted(config.eap_identity or config.identity)
     if config.credential is not None:
         local["certs"] = _write_credential(directory, "client", config.credential)
     if config.password is not None:
@@ -173,7 +176,6 @@ def gateway_conf(directory: Path, config: GatewayConfig) -> str:
                 "local_ts": config.local_selectors,
                 "esp_proposals": config.esp_proposals,
                 "rekey_time": "0s",
-                "updown": "/bin/true",
             }
         },
     }

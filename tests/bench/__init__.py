@@ -1,0 +1,1 @@
+"""Benchmarks: the gateway against Debian's strongSwan, over the same path, in the same run."""

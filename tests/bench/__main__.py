@@ -1,0 +1,114 @@
+"""`python -m tests.bench`: Ostiary against Debian's strongSwan, both in this run, in turn."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from tests.bench.contenders import Contender, OstiaryContender, StrongSwanContender
+from tests.bench.handshakes import HandshakeResult, measure_handshakes
+from tests.bench.throughput import ThroughputResult, measure_throughput
+from tests.lab.namespaces import Lab
+from tests.lab.processes import LabError
+from tests.lab.topology import build_site
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what was asked for and print it; the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        with Lab() as lab:
+            site = build_site(lab)
+            ostiary = OstiaryContender(site.gateway, lab.directory / "ostiary")
+            both: dict[str, Contender] = {ostiary.name: ostiary, "strongswan": StrongSwanContender(ostiary)}
+            contenders = [both[name] for name in both if options.only in (None, name)]
+            handshakes: list[HandshakeResult] = []
+            throughput: list[ThroughputResult] = []
+            if options.part != "throughput":
+                handshakes = measure_handshakes(
+                    lab,
+                    site,
+                    contenders,
+                    rounds=options.rounds,
+                    count=options.handshakes,
+                    concurrency=options.concurrency,
+                )
+            if options.part != "handshakes":
+                throughput = measure_throughput(lab, site, contenders, rounds=options.rounds, seconds=options.seconds)
+            ostiary.close()
+    except LabError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    if options.json:
+        print(json.dumps(_as_json(options, handshakes, throughput), indent=2))
+    else:
+        _print_text(options, handshakes, throughput)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("part", nargs="?", choices=("all", "handshakes", "throughput"), default="all")
+    parser.add_argument("--only", choices=("ostiary", "strongswan"), help="measure one of them, without ratios")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each contender (%(default)s)")
+    parser.add_argument("--handshakes", type=int, default=400, help="in each turn (%(default)s)")
+    parser.add_argument("--concurrency", type=int, default=16, help="handshakes at a time (%(default)s)")
+    parser.add_argument("--seconds", type=int, default=5, help="of each TCP stream (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="print JSON for programs")
+    return parser
+
+
+def _print_text(
+    options: argparse.Namespace, handshakes: Sequence[HandshakeResult], throughput: Sequence[ThroughputResult]
+) -> None:
+    print(f"{_machine()}, {options.rounds} turns each, medians")
+    if handshakes:
+        print(f"\nEAP-MSCHAPv2 handshakes per CPU second of the responder ({options.concurrency} at a time)")
+        for result in handshakes:
+            turns = ", ".join(f"{item.per_cpu_s:.0f}" for item in result.rounds)
+            best = min(item.median_ms for item in result.rounds)
+            print(f"  {result.name:<11}{result.per_cpu_s:8.0f}   turns: {turns}; one takes {best:.1f} ms")
+        _print_ratio([result.per_cpu_s for result in handshakes])
+    if throughput:
+        print("\nMbit/s of one TCP stream through the tunnel, client strongSwan with libipsec")
+        for row in throughput:
+            print(f"  {row.name:<11}{row.upload_mbit_per_s:8.0f} up {row.download_mbit_per_s:8.0f} down")
+        _print_ratio([row.upload_mbit_per_s for row in throughput], "up")
+        _print_ratio([row.download_mbit_per_s for row in throughput], "down")
+
+
+def _print_ratio(values: Sequence[float], what: str = "") -> None:
+    if len(values) == 2:
+        print(f"  ostiary / strongswan {what}: {values[0] / values[1]:.2f}".replace(" :", ":"))
+
+
+def _machine() -> str:
+    return f"{os.cpu_count()} CPUs, Linux {platform.release()}, Python {platform.python_version()}"
+
+
+def _as_json(
+    options: argparse.Namespace, handshakes: Sequence[HandshakeResult], throughput: Sequence[ThroughputResult]
+) -> dict[str, Any]:
+    return {
+        "machine": _machine(),
+        "concurrency": options.concurrency,
+        "handshakes": [{**asdict(result), "per_cpu_s": result.per_cpu_s} for result in handshakes],
+        "throughput": [
+            {
+                **asdict(row),
+                "upload_mbit_per_s": row.upload_mbit_per_s,
+                "download_mbit_per_s": row.download_mbit_per_s,
+            }
+            for row in throughput
+        ],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

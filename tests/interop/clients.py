@@ -1,0 +1,105 @@
+"""Clients of the interop tests: what each is configured with, and what a working tunnel must show on both ends."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+from typing import Any
+
+from aaa.models import TunnelSession
+from tests.lab.certificates import Identity
+from tests.lab.enrolment import Laptop
+from tests.lab.namespaces import Namespace
+from tests.lab.ostiary import Ostiary
+from tests.lab.strongswan import InitiateResult, SaView, StrongSwanClient
+from tests.lab.strongswan_config import ClientConfig
+from tests.lab.topology import GATEWAY_IPV4, INSIDE_IPV4, INSIDE_IPV6
+
+PINGS = 3
+
+
+class Clients:
+    """Starts strongSwan clients of one test and stops them all at its end."""
+
+    def __init__(self, ostiary: Ostiary, trust_pem: str, directory: Path) -> None:
+        self.started: list[StrongSwanClient] = []
+        self._ostiary = ostiary
+        self._trust_pem = trust_pem
+        self._directory = directory
+        self._numbers = itertools.count(1)
+
+    def eap_mschapv2(self, where: Namespace, laptop: Laptop, **changes: Any) -> StrongSwanClient:
+        """A client with this laptop's user name and access code."""
+        return self._start(
+            where, method="eap-mschapv2", identity=laptop.user_name, password=laptop.access_code, changes=changes
+        )
+
+    def eap_tls(self, where: Namespace, laptop: Laptop, credential: Identity, **changes: Any) -> StrongSwanClient:
+        """A client with a certificate, inside EAP."""
+        return self._start(where, method="eap-tls", identity=laptop.host_name, credential=credential, changes=changes)
+
+    def certificate(self, where: Namespace, laptop: Laptop, credential: Identity, **changes: Any) -> StrongSwanClient:
+        """A client with a certificate, in IKE itself."""
+        return self._start(where, method="pubkey", identity=laptop.host_name, credential=credential, changes=changes)
+
+    def stop(self) -> None:
+        """Stop all."""
+        for client in self.started:
+            client.stop()
+
+    def _start(self, where: Namespace, *, changes: dict[str, Any], **values: Any) -> StrongSwanClient:
+        config = ClientConfig(
+            remote_address=GATEWAY_IPV4,
+            remote_identity=self._ostiary.settings.gateway.identity,
+            trust_pem=self._trust_pem,
+            **values,
+        )
+        client = StrongSwanClient(
+            where, dataclasses.replace(config, **changes), self._directory / f"client-{next(self._numbers)}"
+        )
+        self.started.append(client)
+        client.start()
+        return client
+
+
+def use_tunnel(client: StrongSwanClient) -> SaView:
+    """Ping the host inside over IPv4 and IPv6; the client's SA after it.
+
+    The packets are counted on the SA, since a ping alone might have gone around the tunnel.
+    """
+    assert client.namespace.ping(INSIDE_IPV4, count=PINGS) == PINGS
+    assert client.namespace.ping(INSIDE_IPV6, count=PINGS) == PINGS
+    [sa] = client.list_sas()
+    assert sa.packets_out >= 2 * PINGS
+    assert sa.packets_in >= 2 * PINGS
+    return sa
+
+
+def leave(client: StrongSwanClient, ostiary: Ostiary, laptop: Laptop, *, packets: int = 2 * PINGS) -> TunnelSession:
+    """Disconnect, and check that the gateway accounted for what the client sent and received."""
+    [live] = [row for row in ostiary.sessions(live=True) if row.device_id == laptop.device_id]
+    client.terminate()
+    session = ostiary.wait_for_session(lambda row: row.id == live.id and row.ended_at is not None, "that has ended")
+    assert session.terminate_cause == "USER_REQUEST"
+    assert session.packets_in >= packets
+    assert session.packets_out >= packets
+    assert session.bytes_in > 0
+    assert session.bytes_out > 0
+    return session
+
+
+def connect_and_check(client: StrongSwanClient, ostiary: Ostiary, laptop: Laptop, method: str) -> InitiateResult:
+    """Connect, use the tunnel both ways over IPv4 and IPv6, disconnect; both ends must tell the same story."""
+    mark = ostiary.audit_mark()
+    result = client.connect()
+    use_tunnel(client)
+    accepted = ostiary.wait_for_audit(mark, lambda event: event.action == "sign-in.accept", "that someone was let in")
+    assert accepted.actor == f"device:{laptop.device_name}"
+    assert accepted.detail["method"] == method
+    session = leave(client, ostiary, laptop)
+    assert session.user_name == laptop.user_name
+    assert session.method == method
+    assert session.virtual_ipv4 == result.virtual_ipv4
+    assert session.virtual_ipv6 == result.virtual_ipv6
+    return result

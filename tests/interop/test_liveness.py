@@ -1,0 +1,130 @@
+"""Peers that leave, die, or are told to leave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from tests.interop.clients import Clients, use_tunnel
+from tests.lab.enrolment import Enrolment, Laptop
+from tests.lab.ostiary import Ostiary, TomlValue
+from tests.lab.processes import wait_for
+from tests.lab.strongswan import StrongSwanClient
+from tests.lab.topology import Site
+
+pytestmark = pytest.mark.interop
+
+DPD_INTERVAL_S = 1.0
+RETRANSMIT_TIMEOUTS_S = [0.5, 0.5, 0.5]
+
+
+@pytest.fixture(scope="module")
+def gateway_settings() -> Mapping[str, Mapping[str, TomlValue]]:
+    """A gateway that loses patience quickly, with a pool of few addresses."""
+    return {
+        "gateway": {
+            "dpd_interval_s": DPD_INTERVAL_S,
+            "retransmit_timeouts_s": RETRANSMIT_TIMEOUTS_S,
+            "pools": [{"name": "staff", "ipv4": "10.99.0.0/30", "ipv6": "fd99::/126"}],
+        }
+    }
+
+
+def test_client_leaves(ostiary: Ostiary, site: Site, clients: Clients, laptop: Laptop) -> None:
+    client = clients.eap_mschapv2(site.client, laptop)
+    client.connect()
+    output = client.terminate()
+    assert "IKE_SA deleted" in output
+    session = ostiary.wait_for_session(lambda row: row.ended_at is not None, "that has ended")
+    assert session.terminate_cause == "USER_REQUEST"
+
+
+def test_gateway_asks_a_silent_client(ostiary: Ostiary, site: Site, clients: Clients, laptop: Laptop) -> None:
+    client = clients.eap_mschapv2(site.client, laptop)
+    client.connect()
+    client.wait_for_log(r"parsed INFORMATIONAL request \d+ \[ \](?s:.*)generating INFORMATIONAL response", 5.0)
+    assert len(ostiary.sessions(live=True)) == 1
+    client.terminate()
+
+
+def test_client_asks_a_silent_gateway(ostiary: Ostiary, site: Site, clients: Clients, laptop: Laptop) -> None:
+    client = clients.eap_mschapv2(site.client, laptop, dpd_delay_s=1)
+    client.connect()
+    client.wait_for_log(r"sending DPD request(?s:.*)parsed INFORMATIONAL response \d+ \[ \]", 6.0)
+    assert client.list_sas()[0].state == "ESTABLISHED"
+    client.terminate()
+
+
+def test_killed_client_is_cleared_and_its_address_given_again(
+    ostiary: Ostiary, site: Site, clients: Clients, enrolment: Enrolment
+) -> None:
+    """Laptops are killed until the pool is empty; the next one gets in once the gateway has noticed."""
+    victims: list[StrongSwanClient] = []
+    addresses = set()
+    while True:
+        laptop = enrolment.laptop("erin", f"erin-{len(victims)}")
+        client = clients.eap_mschapv2(site.client, laptop)
+        result = client.initiate()
+        if not result.ok:
+            break
+        addresses.add(result.virtual_ipv4)
+        assert len(addresses) <= 4, "the pool gave out more addresses than it has"
+        client.kill()
+        victims.append(client)
+    assert victims
+    assert "INTERNAL_ADDRESS_FAILURE" in result.output
+    client.stop()
+    wait_for(lambda: ostiary.sessions(live=True) == [], 10.0, "the end of the killed clients' sessions")
+    ended = ostiary.sessions()[-len(victims) :]
+    assert {row.terminate_cause for row in ended} == {"LOST_CARRIER"}
+
+    survivor = clients.eap_mschapv2(site.client, enrolment.laptop("erin", "erin-again"))
+    assert survivor.connect().virtual_ipv4 in addresses
+    use_tunnel(survivor)
+    survivor.terminate()
+
+
+def test_reconnect_of_a_killed_client(ostiary: Ostiary, site: Site, clients: Clients, laptop: Laptop) -> None:
+    """INITIAL_CONTACT clears what the dead client left behind, without waiting for DPD."""
+    first = clients.eap_mschapv2(site.client, laptop)
+    first.connect()
+    first.kill()
+    second = clients.eap_mschapv2(site.client, laptop)
+    second.connect()
+    use_tunnel(second)
+    wait_for(lambda: len(ostiary.sessions(live=True)) == 1, 2.0, "the end of the first session")
+    second.terminate()
+
+
+def test_stopping_gateway_says_goodbye(ostiary: Ostiary, site: Site, clients: Clients, laptop: Laptop) -> None:
+    """SIGTERM: a Delete to every client, sessions closed, nothing left in the namespace. A new start serves again."""
+    client = clients.eap_mschapv2(site.client, laptop)
+    client.connect()
+    ostiary.stop()
+    client.wait_for_log(r"received DELETE for IKE_SA", 5.0)
+    assert client.list_sas() == []
+    assert ostiary.sessions(live=True) == []
+    assert ostiary.sessions()[-1].terminate_cause in {"NAS_REQUEST", "ADMIN_REBOOT"}
+
+    ostiary.start()
+    client.connect()
+    use_tunnel(client)
+    client.terminate()
+
+
+def test_killed_gateway_finds_its_sessions_closed(
+    ostiary: Ostiary, site: Site, clients: Clients, laptop: Laptop
+) -> None:
+    """After SIGKILL the next start closes what the accounting still showed, and the client gets in again."""
+    client = clients.eap_mschapv2(site.client, laptop)
+    client.connect()
+    ostiary.kill()
+    ostiary.start()
+    assert ostiary.sessions(live=True) == []
+    assert ostiary.sessions()[-1].terminate_cause == "NAS_REBOOT"
+    client.kill()
+    again = clients.eap_mschapv2(site.client, laptop)
+    again.connect()
+    use_tunnel(again)
+    again.terminate()
