@@ -14,11 +14,11 @@ from typing import Any
 
 import structlog
 from celery import Celery
-from celery.beat import Scheduler
 
 from core import file_queue, outbox
 from core.runtime import Runtime
 from core.settings import Settings
+from core.text import hide_url_password
 
 DELIVER = "ostiary.deliver"
 SWEEP = "ostiary.sweep"
@@ -59,8 +59,6 @@ def make_celery(settings: Settings) -> Celery:
         worker_redirect_stdouts=False,
         worker_enable_remote_control=False,
         worker_send_task_events=False,
-        # Nothing to remember between starts: the sweep is due at once, then every few seconds.
-        beat_scheduler=Scheduler,
         beat_schedule={
             SWEEP: {
                 "task": SWEEP,
@@ -142,14 +140,18 @@ def _sender(settings: Settings) -> Celery:
     return make_celery(settings)
 
 
-def queue_folder(settings: Settings) -> Path:
-    """Where the messages lie while no broker is configured."""
+def shown_queue(settings: Settings) -> str:
+    """Where the messages go, for messages to people: a folder, or the broker's URL without its password."""
+    return hide_url_password(settings.jobs.broker_url or f"files in {_queue_folder(settings)}")
+
+
+def _queue_folder(settings: Settings) -> Path:
     return settings.state_dir / "queue"
 
 
 def _transport_options(settings: Settings) -> dict[str, Any]:
     if settings.jobs.broker_url is None:
-        return file_queue.transport_options(queue_folder(settings))
+        return file_queue.transport_options(_queue_folder(settings))
     # Redis names its time-outs here; the others take broker_connection_timeout.
     if settings.jobs.broker_url.startswith("redis"):
         return {"socket_connect_timeout": PUBLISH_TIMEOUT_S, "socket_timeout": 30.0}

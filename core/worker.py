@@ -7,11 +7,11 @@ from typing import Any
 
 import structlog
 from celery import bootsteps, signals
-from celery.beat import EmbeddedService
+from celery.beat import EmbeddedService, Scheduler
 from celery.signals import worker_ready
 
 from core import ready
-from core.jobs import load_handlers, make_celery, register_tasks
+from core.jobs import SWEEP, load_handlers, make_celery, register_tasks, shown_queue
 from core.runtime import Runtime
 
 CONCURRENCY = 4
@@ -24,7 +24,8 @@ class _BeatThread(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def create(self, worker: Any) -> Any:
         """Make the service that the step starts and stops."""
-        return EmbeddedService(worker.app, thread=True)
+        # Nothing to remember between starts, so the schedule is in memory: the first sweep is one interval away.
+        return EmbeddedService(worker.app, thread=True, scheduler_cls=Scheduler)
 
 
 def run(runtime: Runtime) -> int:
@@ -35,7 +36,14 @@ def run(runtime: Runtime) -> int:
     app.steps["worker"].add(_BeatThread)
     # Logging is configured already; a receiver keeps Celery from doing it again.
     signals.setup_logging.connect(_keep_logging)
-    worker_ready.connect(_announce)
+
+    def on_ready(**_kwargs: Any) -> None:
+        log.info("worker is ready")
+        # What became due while no worker ran.
+        app.send_task(SWEEP)
+        ready.announce()
+
+    worker_ready.connect(on_ready, weak=False)
     with warnings.catch_warnings():
         # Celery warns at each start by root, for fear of pickle; only JSON is accepted here.
         warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
@@ -47,15 +55,10 @@ def run(runtime: Runtime) -> int:
             without_mingle=True,
             without_heartbeat=True,
         )
-    log.info("worker starts", broker=app.connection().as_uri(), handlers=sorted(handlers))
+    log.info("worker starts", queue=shown_queue(runtime.settings), handlers=sorted(handlers))
     worker.start()
     return int(worker.exitcode or 0)
 
 
 def _keep_logging(**_kwargs: Any) -> None:
     """Deliberately nothing."""
-
-
-def _announce(**_kwargs: Any) -> None:
-    log.info("worker is ready")
-    ready.announce()

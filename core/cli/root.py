@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from core.runtime import Runtime
     from core.settings import Settings
 
-CONFIG_VARIABLE = "OSTIARY_CONFIG"
+_CONFIG_VARIABLE = "OSTIARY_CONFIG"  # as core.settings has it, whose import every command would pay for
 
 # Loading a command loads its part, and a part may take a second: nothing is imported before it is called.
 _CORE_COMMANDS = {
@@ -106,7 +106,7 @@ def root(config: Path | None) -> None:
     end_with_supervisor()
     if config is not None:
         # Processes that this one starts read the same file.
-        os.environ[CONFIG_VARIABLE] = str(config.absolute())
+        os.environ[_CONFIG_VARIABLE] = str(config.absolute())
 
 
 def current_settings() -> Settings:

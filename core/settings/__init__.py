@@ -4,7 +4,8 @@ An environment variable overrides a key by its path: `OSTIARY_GATEWAY__IKE_PORT=
 Unknown keys and values out of range stop the start with the file, the key and what is allowed.
 """
 
-from core.settings.loader import SettingsError, load_settings
+from core.settings.errors import SettingsError
+from core.settings.loader import load_settings
 from core.settings.model import (
     AaaSettings,
     DatabaseSettings,

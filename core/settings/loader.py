@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-)
-from pydantic_settings import (
-    SettingsError as PydanticSettingsError,
-)
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-from core.errors import OstiaryError
+from core.settings.environment import CONFIG_VARIABLE, ENV_PREFIX, allowed_keys, check_environment
+from core.settings.errors import SettingsError
 from core.settings.model import Settings
+from core.text import hide_url_password
 
-CONFIG_VARIABLE = "OSTIARY_CONFIG"
-ENV_PREFIX = "OSTIARY_"
 DEFAULT_PATHS = (Path("ostiary.toml"), Path("/etc/ostiary/ostiary.toml"))
-
-
-class SettingsError(OstiaryError):
-    """The configuration can't be used; the message names file, key and what is allowed."""
 
 
 def load_settings(path: Path | None = None) -> Settings:
@@ -40,31 +31,30 @@ def load_settings(path: Path | None = None) -> Settings:
     """
     file = path or _named_in_environment() or next((p for p in DEFAULT_PATHS if p.is_file()), None)
     values = _read_toml(file) if file else {}
-
-    class _FromFile(Settings):
-        """The same model, reading the environment before the file."""
-
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            del dotenv_settings, file_secret_settings
-            return (env_settings, init_settings)
-
-    _refuse_unknown_environment()
+    check_environment(os.environ)
     try:
-        return _FromFile(**values)
+        read = _FromFile(**values)
     except ValidationError as error:
         raise SettingsError(_explain(error, file)) from None
-    except PydanticSettingsError as error:
-        raise SettingsError(
-            f"environment: {error}", fix="lists and tables in an environment variable are written as JSON"
-        ) from None
+    # Checked already; what is handed on is the plain model, which equals another one with the same values.
+    return Settings.model_construct(**{name: getattr(read, name) for name in Settings.model_fields})
+
+
+class _FromFile(Settings):
+    """The same model, reading the environment before the file."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment first; no other sources."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return (env_settings, init_settings)
 
 
 def _named_in_environment() -> Path | None:
@@ -76,52 +66,59 @@ def _read_toml(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SettingsError(f"{file}: no such file", fix=f"name another one with ${CONFIG_VARIABLE}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file}: can't be read: {error}") from None
+        raise SettingsError(
+            f"{file}: no such file", fix=f"name another one with --config or ${CONFIG_VARIABLE}"
+        ) from None
+    except OSError as error:
+        raise SettingsError(f"{file}: can't be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{file}: is not UTF-8: byte {error.start} can't be read") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{file}: not valid TOML: {error}") from None
 
 
-def _refuse_unknown_environment() -> None:
-    """A misspelt `OSTIARY_...` variable would be ignored silently by the library."""
-    for variable in os.environ:
-        if not variable.startswith(ENV_PREFIX) or variable == CONFIG_VARIABLE:
-            continue
-        path = variable.removeprefix(ENV_PREFIX).lower().split("__")
-        allowed = _allowed_keys(path[:-1])
-        if path[-1] not in allowed:
-            raise SettingsError(
-                f"environment: {variable}: no such setting; allowed here: {', '.join(sorted(allowed))}"
-            )
-
-
-def _allowed_keys(path: list[str]) -> set[str]:
-    """The keys of the section at `path`; empty where there is no such section."""
-    model: type[BaseModel] = Settings
-    for part in path:
-        field = model.model_fields.get(part)
-        annotation = field.annotation if field else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return set()
-        model = annotation
-    return set(model.model_fields)
-
-
 def _explain(error: ValidationError, file: Path | None) -> str:
+    """One line for each mistake: where, which key, what is allowed."""
     lines = []
     for item in error.errors():
-        path = [str(part) for part in item["loc"]]
-        key = ".".join(path) or "(whole file)"
-        variable = ENV_PREFIX + "__".join(path).upper()
-        source = f"environment {variable}" if variable in os.environ else str(file or "built-in defaults")
+        path = item["loc"]
+        key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+        where = f"{_source(path, file)}: {key}: " if key else f"{_source(path, file)}: "
         if item["type"] == "extra_forbidden":
-            allowed = ", ".join(sorted(_allowed_keys(path[:-1]))) or "nothing else"
-            lines.append(f"{source}: {key}: no such setting; allowed here: {allowed}")
+            allowed = ", ".join(sorted(allowed_keys(path[:-1])))
+            lines.append(f"{where}no such setting; allowed here: {allowed}")
         else:
-            got = "" if item["type"] in {"missing", "value_error"} else f" (got {item['input']!r})"
-            lines.append(f"{source}: {key}: {item['msg']}{got}")
+            # Values of our own validators say themselves what they got; a table is too long to repeat.
+            shown = item["type"] in {"missing", "value_error", "model_type"} or isinstance(item["input"], dict)
+            got = "" if shown else f" (got {hide_url_password(repr(item['input'])):.100})"
+            lines.append(f"{where}{_plain(item['msg'])}{got}")
     return "\n".join(lines)
 
 
-__all__ = ["SettingsError", "load_settings"]
+def _source(path: tuple[int | str, ...], file: Path | None) -> str:
+    """The environment variable that set the value, or one around it; else the file."""
+    names = {name.upper(): name for name in os.environ}
+    for length in range(len(path), 0, -1):
+        variable = ENV_PREFIX + "__".join(map(str, path[:length])).upper()
+        if os.environ.get(names.get(variable, "")):
+            return f"environment variable {names[variable]}"
+    return str(file or "built-in defaults")
+
+
+def _plain(message: str) -> str:
+    for theirs, ours in _WORDING:
+        message = re.sub(theirs, ours, message)
+    return message
+
+
+_WORDING = (
+    (r"^Value error, ", ""),
+    (r"^Input should be a valid dictionary or instance of \w+", "must be a table"),
+    (r"^Input should be", "must be"),
+    (r"^Input is not", "is not"),
+    (r"^String should match pattern", "must match the pattern"),
+    (r"^(String|Value|Tuple) should", "must"),
+    (r"^Field required", "is required"),
+    (r"valid tuple", "list"),
+    (r", unable to parse string as an? \w+", ""),
+)

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core.text import hide_url_password
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
+
+
+def _address(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return ip_address(value)
+    except ValueError:
+        raise ValueError("must be an IPv4 or IPv6 address, such as 192.0.2.1 or 2001:db8::1") from None
+
+
+def _network(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        network = ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError("must be an IPv4 or IPv6 network, such as 10.0.0.0/8 or 2001:db8::/32") from None
+    if network.network_address != ip_interface(value).ip:
+        raise ValueError(f"must be a network, not an address in one; {network} is the network")
+    return network
+
+
+# Checked in front of the union, which would otherwise complain twice, once for each member.
+Address = Annotated[IPv4Address | IPv6Address, BeforeValidator(_address)]
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 
 
 class _Section(BaseModel):
@@ -177,7 +201,12 @@ class Settings(BaseSettings):
     """All of Ostiary's settings."""
 
     model_config = SettingsConfigDict(
-        env_prefix="OSTIARY_", env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+        env_prefix="OSTIARY_",
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
     )
 
     state_dir: Path = Path("/var/lib/ostiary")
