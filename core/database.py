@@ -162,10 +162,9 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session for queries; what it is asked to change is thrown away."""
+        """A session for queries; what it is asked to change is thrown away, what it read can be used afterwards."""
         with self._readers() as session:
             yield session
-            session.rollback()
 
     def close(self) -> None:
         """Close the pooled connections."""

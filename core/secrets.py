@@ -67,7 +67,9 @@ class SecretBox:
             try:
                 _create_key_file(path)
             except OSError as error:
-                raise SecretError(f"{path}: {error.strerror}", fix="check secrets.key_file and state_dir") from error
+                raise SecretError(
+                    f"{error.filename or path}: {error.strerror}", fix="check secrets.key_file and state_dir"
+                ) from error
         return cls(_read_key_file(path), path=path)
 
     def encrypt(self, secret: Secret) -> bytes:
