@@ -131,6 +131,13 @@ class DataPlane(Protocol):
     def remove(self, spi_in: int) -> Counters | None:
         """Stop at once, both directions; the last counters, None where there is no such SA."""
 
+    def move(self, spi_in: int, endpoints: Endpoints) -> None:
+        """The peer is at another outer address now (NAT rebinding); its packets go there from now on.
+
+        Raises:
+            DataPlaneError: it can't.
+        """
+
     def counters(self, spi_in: int) -> Counters | None:
         """The counters now; None where there is no such SA."""
 

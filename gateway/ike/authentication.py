@@ -134,9 +134,9 @@ def sign(key: PrivateKey, octets: bytes, peer_hashes: frozenset[int]) -> Auth:
         AuthenticationFailed: the peer can't verify what this key can make.
     """
     if isinstance(key, rsa.RSAPrivateKey):
-        for algorithm in _HASHES:
+        for algorithm, digest in _HASHES.items():
             if algorithm in peer_hashes:
-                signature = key.sign(octets, padding.PKCS1v15(), _HASHES[algorithm])
+                signature = key.sign(octets, padding.PKCS1v15(), digest)
                 return _digital_signature(_RSA_PKCS1[algorithm], signature)
         # Method 1 is SHA-1 by RFC 7296 section 3.8; only clients without RFC 7427 come here (Windows).
         return Auth(

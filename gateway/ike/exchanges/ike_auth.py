@@ -1,9 +1,9 @@
 """IKE_AUTH (RFC 7296 sections 1.2, 2.15, 2.16, 2.19), by certificate or by EAP.
 
-certificate:  IDi, CERT+, [CERTREQ], [IDr], AUTH, [CP], SA, TSi, TSr   ->   IDr, CERT+, AUTH, [CP], SA, TSi, TSr
-EAP:          IDi, [CERTREQ], [IDr], [CP], SA, TSi, TSr                ->   IDr, CERT+, AUTH, EAP
-              EAP                                                      ->   EAP      (as often as the method needs)
-              AUTH (from the MSK)                                      ->   AUTH (from the MSK), [CP], SA, TSi, TSr
+certificate:  IDi, CERT+, [IDr], AUTH, [CP], SA, TSi, TSr  ->  IDr, CERT+, AUTH, [CP], SA, TSi, TSr
+EAP:          IDi, [IDr], [CP], SA, TSi, TSr               ->  IDr, CERT+, AUTH, EAP
+              EAP                                          ->  EAP       (as often as the method needs)
+              AUTH (from the MSK)                          ->  AUTH (from the MSK), [CP], SA, TSi, TSr
 """
 
 from __future__ import annotations

@@ -1,0 +1,191 @@
+"""Disconnect-Requests, sans-IO: a datagram and the time in, the answer out.
+
+Demanded of every request: a correct Request Authenticator, a Message-Authenticator, an Event-Timestamp near
+now. A repeated request gets the earlier answer, and is not carried out again.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from pyrad.dictionary import Dictionary
+from pyrad.packet import CoAPacket, DisconnectACK, DisconnectNAK, DisconnectRequest
+
+TIMESTAMP_WINDOW_S = 300.0
+"""RFC 5176 section 6.3."""
+REMEMBERED_ANSWERS = 1024
+MIN_PACKET_BYTES, MAX_PACKET_BYTES = 20, 4096
+MAX_ATTRIBUTES = 64
+
+_DICTIONARY = """
+ATTRIBUTE User-Name 1 string
+ATTRIBUTE NAS-IP-Address 4 ipaddr
+ATTRIBUTE NAS-Port 5 integer
+ATTRIBUTE Framed-IP-Address 8 ipaddr
+ATTRIBUTE Reply-Message 18 string
+ATTRIBUTE State 24 octets
+ATTRIBUTE Called-Station-Id 30 string
+ATTRIBUTE Calling-Station-Id 31 string
+ATTRIBUTE NAS-Identifier 32 string
+ATTRIBUTE Proxy-State 33 octets
+ATTRIBUTE Acct-Session-Id 44 string
+ATTRIBUTE Acct-Terminate-Cause 49 integer
+ATTRIBUTE Acct-Multi-Session-Id 50 string
+ATTRIBUTE Event-Timestamp 55 date
+ATTRIBUTE Message-Authenticator 80 octets
+ATTRIBUTE NAS-Port-Id 87 string
+ATTRIBUTE Chargeable-User-Identity 89 string
+ATTRIBUTE NAS-IPv6-Address 95 ipv6addr
+ATTRIBUTE Error-Cause 101 integer
+"""
+
+
+class ErrorCause(IntEnum):
+    """RFC 5176 section 3.5."""
+
+    RESIDUAL_CONTEXT_REMOVED = 201
+    UNSUPPORTED_ATTRIBUTE = 401
+    MISSING_ATTRIBUTE = 402
+    NAS_IDENTIFICATION_MISMATCH = 403
+    INVALID_REQUEST = 404
+    SESSION_CONTEXT_NOT_FOUND = 503
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSelector:
+    """What names the sessions to end; all that is given must match (RFC 5176 section 3)."""
+
+    session_id: str | None
+    chargeable_identity: str | None
+    user_name: str | None
+    framed_ipv4: str | None
+
+
+Disconnect = Callable[[SessionSelector], int]
+"""Ends the sessions that match and returns how many there were."""
+
+_IDENTIFIERS = {
+    "Acct-Session-Id": "session_id",
+    "Chargeable-User-Identity": "chargeable_identity",
+    "User-Name": "user_name",
+    "Framed-IP-Address": "framed_ipv4",
+}
+_OTHER_ALLOWED = frozenset(
+    ("NAS-Identifier", "Event-Timestamp", "Message-Authenticator", "Proxy-State", "Reply-Message",
+     "Acct-Terminate-Cause")
+)  # fmt: skip
+
+
+class DisconnectServer:
+    """Answers Disconnect-Requests for one gateway.
+
+    Args:
+        nas_identifier: the gateway's name.
+        secret: shared with those who may disconnect.
+        disconnect: ends sessions.
+    """
+
+    def __init__(self, nas_identifier: str, secret: bytes, disconnect: Disconnect) -> None:
+        self._nas_identifier = nas_identifier
+        self._secret = secret
+        self._disconnect = disconnect
+        self._dictionary = Dictionary(io.StringIO(_DICTIONARY))
+        self._answers: OrderedDict[tuple[str, int, bytes], bytes] = OrderedDict()
+        self.dropped = 0
+        """Requests that were not authentic, not timely, or not RADIUS."""
+
+    def receive_datagram(self, data: bytes, source: str, unix_time_s: float) -> bytes | None:
+        """The answer to a datagram; None where it deserves none."""
+        request = self._authentic(data)
+        if request is None:
+            self.dropped += 1
+            return None
+        key = (source, request.id, bytes(request.authenticator))
+        earlier = self._answers.get(key)
+        if earlier is not None:
+            return earlier
+        if not self._is_timely(request, unix_time_s):
+            self.dropped += 1
+            return None
+        cause, count = self._carry_out(request)
+        answer = self._answer(request, cause, count)
+        self._answers[key] = answer
+        if len(self._answers) > REMEMBERED_ANSWERS:
+            self._answers.popitem(last=False)
+        return answer
+
+    def _authentic(self, data: bytes) -> Any | None:
+        """The request, or None: lengths and attribute count before decoding, both authenticators after it."""
+        if not MIN_PACKET_BYTES <= len(data) <= MAX_PACKET_BYTES or data[0] != DisconnectRequest:
+            return None
+        length = int.from_bytes(data[2:4], "big")
+        if not MIN_PACKET_BYTES <= length <= len(data):
+            return None
+        data = data[:length]
+        if not _attributes_are_sound(data):
+            return None
+        try:
+            request = CoAPacket(packet=data, secret=self._secret, dict=self._dictionary)
+            if not request.VerifyCoARequest() or not request.message_authenticator:
+                return None
+            if len(request[80]) != 1 or not request.verify_message_authenticator():
+                return None
+        except Exception:
+            return None
+        return request
+
+    @staticmethod
+    def _is_timely(request: Any, unix_time_s: float) -> bool:
+        raw = request.get(55)
+        if not raw or len(raw) != 1 or len(raw[0]) != 4:
+            return False
+        return abs(int.from_bytes(raw[0], "big") - unix_time_s) <= TIMESTAMP_WINDOW_S
+
+    def _carry_out(self, request: Any) -> tuple[ErrorCause | None, int]:
+        given: dict[str, str] = {}
+        for code in request:
+            name = self._dictionary.attrindex.GetBackward(code) if isinstance(code, int) else None
+            if name in _IDENTIFIERS:
+                try:
+                    values = request[name]
+                except Exception:
+                    return ErrorCause.INVALID_REQUEST, 0
+                if len(values) != 1:
+                    return ErrorCause.INVALID_REQUEST, 0
+                given[_IDENTIFIERS[name]] = str(values[0])
+            elif name == "NAS-Identifier":
+                if request[code] != [self._nas_identifier.encode()]:
+                    return ErrorCause.NAS_IDENTIFICATION_MISMATCH, 0
+            elif name not in _OTHER_ALLOWED:
+                return ErrorCause.UNSUPPORTED_ATTRIBUTE, 0
+        if not given:
+            return ErrorCause.MISSING_ATTRIBUTE, 0
+        fields = dict.fromkeys(("session_id", "chargeable_identity", "user_name", "framed_ipv4"))
+        count = self._disconnect(SessionSelector(**{**fields, **given}))
+        return (None, count) if count else (ErrorCause.SESSION_CONTEXT_NOT_FOUND, 0)
+
+    @staticmethod
+    def _answer(request: Any, cause: ErrorCause | None, count: int) -> bytes:
+        reply = request.CreateReply(message_authenticator=True)
+        reply.code = DisconnectACK if cause is None else DisconnectNAK
+        if cause is not None:
+            reply["Error-Cause"] = int(cause)
+        else:
+            reply["Reply-Message"] = f"{count} ended"
+        return bytes(reply.ReplyPacket())
+
+
+def _attributes_are_sound(data: bytes) -> bool:
+    """Every attribute's length fits and there are not too many; a length below 2 would loop in a naive decoder."""
+    offset, end, count = MIN_PACKET_BYTES, len(data), 0
+    while offset < end:
+        if end - offset < 2 or data[offset + 1] < 2 or data[offset + 1] > end - offset:
+            return False
+        offset += data[offset + 1]
+        count += 1
+    return count <= MAX_ATTRIBUTES

@@ -1,0 +1,340 @@
+"""The gateway at work: datagrams and timers into the responder, its effects to AAA, sessions and data plane.
+
+Everything runs on one event loop. Each entry (a datagram, a timer, an answer of AAA) is one turn: the core is
+called, its events are served until there are none, then what it wants sent is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address
+
+import structlog
+
+from aaa.interface import (
+    AaaBackend,
+    Access,
+    EapAccepted,
+    EapContinue,
+    EapRejected,
+    EapReply,
+    Refusal,
+    SignInContext,
+)
+from gateway.control.disconnect import SessionSelector
+from gateway.ike import events
+from gateway.ike.events import CloseCause
+from gateway.ike.path import Path
+from gateway.ike.responder import Responder
+from gateway.ike.sa import IkeSa
+from gateway.rate import TokenBucket
+from gateway.sessions import Session, Sessions, moved
+from gateway.transport import Transport
+
+ACCOUNTING_SWEEP_S = 2.0
+FAILURE_EVENTS_PER_S, FAILURE_EVENTS_BURST = 10.0, 100.0
+"""Audit events that peers can cause before they have proved anything."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Engine:
+    """Ties the protocol core to everything around it.
+
+    Args:
+        loop: the event loop; all methods are called on its thread.
+        responder: the protocol core.
+        sessions: what exists beyond the protocol.
+        backend: AAA.
+        gateway_name: for audit events of peers that never had an SA.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        responder: Responder,
+        sessions: Sessions,
+        backend: AaaBackend,
+        gateway_name: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._loop = loop
+        self.responder = responder
+        self.sessions = sessions
+        self._backend = backend
+        self._gateway_name = gateway_name
+        self._clock = clock
+        self._transport: Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
+        self._sweep: asyncio.TimerHandle | None = None
+        self._serving = False
+        self._failures = TokenBucket(FAILURE_EVENTS_PER_S, FAILURE_EVENTS_BURST, clock())
+        self._serve: dict[type, Callable[[events.Event, float], None]] = {
+            events.EapReceived: self._on_eap_received,
+            events.EapStarted: self._on_eap_started,
+            events.CertificateReceived: self._on_certificate,
+            events.AssignmentWanted: self._on_assignment_wanted,
+            events.ChildReady: self._on_child_ready,
+            events.SaEstablished: self._on_established,
+            events.ChildDeleted: self._on_child_deleted,
+            events.LivenessWanted: self._on_liveness_wanted,
+            events.PathChanged: self._on_path_changed,
+            events.HandshakeFailed: self._on_handshake_failed,
+            events.ProposalRefused: self._on_proposal_refused,
+            events.SaClosed: self._on_closed,
+        }
+
+    def start(self, transport: Transport) -> None:
+        """The sockets are open."""
+        self._transport = transport
+        self._sweep_accounting()
+
+    # --- Entries: each is one turn --------------------------------------------------------------------------
+
+    def receive_ike(self, data: bytes, path: Path) -> None:
+        """A datagram from the network. Whatever is wrong with it, the gateway lives."""
+        now = self._clock()
+        try:
+            self.responder.receive_datagram(data, path, now)
+        except Exception:
+            _log.exception("IKE datagram dropped by a fault of ours", remote=path.remote, bytes=len(data))
+        self._turn(now)
+
+    def remote_moved(self, spi_in: int, remote: IPv4Address | IPv6Address, remote_port: int) -> None:
+        """The data plane heard an authentic packet from a new address."""
+        session = self.sessions.of_spi(spi_in)
+        if session is not None:
+            session.sa.remote_moved(moved(session.sa.path, str(remote), remote_port))
+
+    def disconnect(self, selector: SessionSelector) -> int:
+        """End the sessions that a Disconnect-Request names; returns how many."""
+        now = self._clock()
+        found = self.sessions.matching(selector)
+        for session in found:
+            self._close(session, CloseCause.ADMIN, now)
+        self._turn(now)
+        return len(found)
+
+    async def stop(self, timeout_s: float) -> None:
+        """Close every SA and give the peers a moment to answer the Deletes."""
+        for timer in (self._sweep, self._timer):
+            if timer is not None:
+                timer.cancel()
+        now = self._clock()
+        self.responder.close_all(CloseCause.SHUTDOWN, now)
+        self._turn(now)
+        deadline = now + timeout_s
+        while self._clock() < deadline and any(sa.own.message_id is not None for sa in self.responder.sas()):
+            await asyncio.sleep(0.02)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # --- The turn -------------------------------------------------------------------------------------------
+
+    def _turn(self, now: float) -> None:
+        """Serve events until there are none, send, set the timer. A call from within joins the turn under way."""
+        if self._serving:
+            return
+        self._serving = True
+        try:
+            while (event := self.responder.next_event()) is not None:
+                try:
+                    self._serve[type(event)](event, now)
+                except Exception:
+                    _log.exception("event failed by a fault of ours", event=type(event).__name__)
+                sa = getattr(event, "sa", None)
+                if sa is not None:
+                    self.responder.touch(sa)
+            if self._transport is not None:
+                for datagram, path in self.responder.datagrams_to_send():
+                    self._transport.send_ike(datagram, path)
+        finally:
+            self._serving = False
+        self._set_timer(now)
+
+    def _set_timer(self, now: float) -> None:
+        due = self.responder.get_timer()
+        if due is None or (self._timer is not None and self._timer_due <= due):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_due = due
+        self._timer = self._loop.call_later(max(0.0, due - now), self._timer_fired)
+
+    def _timer_fired(self) -> None:
+        self._timer = None
+        now = self._clock()
+        try:
+            self.responder.handle_timer(now)
+        except Exception:
+            _log.exception("timer failed by a fault of ours")
+        self._turn(now)
+
+    def _sweep_accounting(self) -> None:
+        self._sweep = self._loop.call_later(ACCOUNTING_SWEEP_S, self._sweep_accounting)
+        self.sessions.account(self._clock())
+
+    def _close(self, session: Session, cause: CloseCause, now: float) -> None:
+        session.sa.close(cause, now)
+        self.responder.touch(session.sa)
+
+    # --- Signing in -----------------------------------------------------------------------------------------
+
+    def _on_eap_started(self, event: events.Event, now: float) -> None:
+        assert isinstance(event, events.EapStarted)
+        session = self.sessions.begin(event.sa)
+        session.conversation = self._backend.open_eap(session.sign_in)
+        session.conversation.start(lambda reply: self._eap_reply(session, reply))
+
+    def _on_eap_received(self, event: events.Event, now: float) -> None:
+        assert isinstance(event, events.EapReceived)
+        session = self.sessions.of(event.sa)
+        if session is not None and session.conversation is not None:
+            session.conversation.receive(event.packet, lambda reply: self._eap_reply(session, reply))
+
+    def _eap_reply(self, session: Session, reply: EapReply) -> None:
+        now, sa = self._clock(), session.sa
+        match reply:
+            case EapContinue(packet):
+                sa.eap_continue(packet, now)
+            case EapAccepted(packet, msk, access):
+                session.access = access
+                sa.eap_succeeded(packet, msk, now)
+            case EapRejected(packet, refusal):
+                self._log_refusal(session, refusal)
+                sa.eap_failed(packet, now)
+        self._answered(sa, now)
+
+    def _on_certificate(self, event: events.Event, now: float) -> None:
+        assert isinstance(event, events.CertificateReceived)
+        session = self.sessions.begin(event.sa)
+
+        def answered(reply: Access | Refusal) -> None:
+            then = self._clock()
+            if isinstance(reply, Refusal):
+                self._log_refusal(session, reply)
+                session.sa.refuse(then)
+            else:
+                session.access = reply
+                session.sa.certificate_accepted(then)
+            self._answered(session.sa, then)
+
+        self._backend.authorise_certificate(session.sign_in, list(event.chain_der), answered)
+
+    def _answered(self, sa: IkeSa, now: float) -> None:
+        """AAA has answered, in the turn that asked or in a later one."""
+        self.responder.touch(sa)
+        self._turn(now)
+
+    @staticmethod
+    def _log_refusal(session: Session, refusal: Refusal) -> None:
+        _log.info(
+            "sign-in refused",
+            sign_in=session.sign_in.sign_in_id,
+            remote=session.sign_in.remote_address,
+            code=refusal.code,
+            reason=refusal.reason,
+        )
+
+    def _on_assignment_wanted(self, event: events.Event, now: float) -> None:
+        assert isinstance(event, events.AssignmentWanted)
+        session = self.sessions.of(event.sa)
+        if session is not None:
+            self.sessions.assign(session, wants_ipv4=event.wants_ipv4, wants_ipv6=event.wants_ipv6, now=now)
+
+    def _on_child_ready(self, event: events.Event, now: float) -> None:
+        assert isinstance(event, events.ChildReady)
+        session = self.sessions.of(event.sa)
+        if session is not None:
+            self.sessions.install(session, event.child, now)
+
+    def _on_established(self, event: events.Event, now: float) -> None:
+        assert isinstance(event, events.SaEstablished)
+        session = self.sessions.of(event.sa)
+        if session is None:
+            return
+        if event.initial_contact:
+            for other in self.sessions.others_of(session):
+                other.sa.forget(CloseCause.REPLACED, now)
+                self.responder.touch(other.sa)
+        self.sessions.started(session, self._start_refused, now)
+        access = session.access
+        _log.info(
+            "session started",
+            session=session.session_id,
+            user=access.user_name if access else "",
+            device=access.device_name if access else "",
+            remote=session.sa.path.remote_text,
+            suite=str(session.sa.suite),
+        )
+
+    def _start_refused(self, session: Session, refusal: Refusal) -> None:
+        """The device was revoked between the decision and the start of the session."""
+        now = self._clock()
+        self._log_refusal(session, refusal)
+        self._close(session, CloseCause.ADMIN, now)
+        self._turn(now)
+
+    # --- While it is up -------------------------------------------------------------------------------------
+
+    def _on_child_deleted(self, event: events.Event, now: float) -> None:
+        assert isinstance(event, events.ChildDeleted)
+        session = self.sessions.of(event.sa)
+        if session is not None:
+            self.sessions.child_deleted(session)
+
+    def _on_liveness_wanted(self, event: events.Event, now: float) -> None:
+        assert isinstance(event, events.LivenessWanted)
+        session = self.sessions.of(event.sa)
+        event.sa.check_liveness(self.sessions.last_esp_in_s(session) if session else 0.0, now)
+
+    def _on_path_changed(self, event: events.Event, now: float) -> None:
+        assert isinstance(event, events.PathChanged)
+        session = self.sessions.of(event.sa)
+        if session is not None:
+            self.sessions.path_changed(session)
+
+    # --- The end --------------------------------------------------------------------------------------------
+
+    def _on_handshake_failed(self, event: events.Event, now: float) -> None:
+        assert isinstance(event, events.HandshakeFailed)
+        sa = event.sa
+        session = self.sessions.of(sa)
+        context = session.sign_in if session is not None else self._context(sa.path.remote, sa.client, sa)
+        self._record_failure(context, event.code, event.reason, {"suite": str(sa.suite)}, now)
+
+    def _on_proposal_refused(self, event: events.Event, now: float) -> None:
+        assert isinstance(event, events.ProposalRefused)
+        context = self._context(event.remote, event.client, None)
+        self._record_failure(context, "no-proposal-chosen", event.reason, {}, now)
+
+    def _on_closed(self, event: events.Event, now: float) -> None:
+        assert isinstance(event, events.SaClosed)
+        session = self.sessions.of(event.sa)
+        if session is not None:
+            self.sessions.end(session, event.cause)
+
+    def _context(self, remote: str, client: str, sa: IkeSa | None) -> SignInContext:
+        return SignInContext(
+            sign_in_id=sa.spi_r.hex() if sa is not None else "",
+            gateway=self._gateway_name,
+            remote_address=remote,
+            ike_identity=sa.peer_identity if sa is not None else "",
+            client=client or "unknown client",
+        )
+
+    def _record_failure(
+        self, context: SignInContext, code: str, reason: str, detail: dict[str, str], now: float
+    ) -> None:
+        """One audit event, unless a flood of them is going on; then the next one says how many were left out."""
+        _log.info("handshake failed", remote=context.remote_address, code=code, reason=reason)
+        if not self._failures.take(now):
+            return
+        left_out = self._failures.reset_missed()
+        if left_out:
+            detail = {**detail, "failures_left_out_before": str(left_out)}
+        self._backend.sign_in_failed(context, code, reason, {**detail, "client": context.client})
