@@ -32,6 +32,7 @@ from aaa.backend.requests import (
 )
 from aaa.backend.worker import DatabaseWorker
 from aaa.decision import Rule
+from aaa.dynamic_authorization import control_secret_name
 from aaa.eap.server import EapServer
 from aaa.eap.tls import EapTlsServer
 from aaa.interface import (
@@ -66,11 +67,6 @@ class GatewayCredential:
     private_key: PrivateKey = field(repr=False)
     trust_anchor_spki_sha1: tuple[bytes, ...]
     """SHA-1 of the SubjectPublicKeyInfo of each CA of ours, for CERTREQ (RFC 7296 section 3.7)."""
-
-
-def secret_name(gateway: str) -> str:
-    """The stored secret that a gateway shares with whoever sends it Disconnect-Requests."""
-    return f"gateway:{gateway}"
 
 
 class InProcessBackend:
@@ -140,7 +136,9 @@ class InProcessBackend:
     def control_secret(self) -> Secret:
         """The shared secret of this gateway's RADIUS dynamic authorization; may block."""
         with self._runtime.database.transaction() as session:
-            return get_or_create_secret(session, self._runtime.box, secret_name(self._runtime.settings.gateway.name))
+            return get_or_create_secret(
+                session, self._runtime.box, control_secret_name(self._runtime.settings.gateway.name)
+            )
 
     def hello(self, gateway: GatewayHello) -> None:
         """See `AaaBackend`.
@@ -150,7 +148,7 @@ class InProcessBackend:
         """
         with self._runtime.database.transaction() as session:
             closed = accounting.gateway_started(session, gateway)
-            get_or_create_secret(session, self._runtime.box, secret_name(gateway.name))
+            get_or_create_secret(session, self._runtime.box, control_secret_name(gateway.name))
         self._gateway = gateway.name
         if closed:
             _log.warning("closed the sessions that this gateway left open", gateway=gateway.name, sessions=closed)

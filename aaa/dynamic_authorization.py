@@ -1,0 +1,220 @@
+"""RADIUS dynamic authorization (RFC 5176), the client's side: tells a gateway to end sessions.
+
+    Disconnect-Request   NAS-Identifier            the gateway's name
+                         Chargeable-User-Identity  the device, for all its sessions; or
+                         Acct-Session-Id           one session
+                         Event-Timestamp           against replay
+                         Message-Authenticator     always
+
+pyrad encodes, decodes and computes the authenticators. By itself it would take an answer without
+Message-Authenticator, and cuts an attribute that runs past the packet's end: both are refused here first.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import struct
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from pyrad import packet as radius
+
+from core.errors import OstiaryError
+from core.secrets import Secret
+
+TIMEOUTS_S = (0.2, 0.4, 0.8)
+"""Waits for an answer before each retransmission and, the last one, before giving up."""
+
+SESSION_CONTEXT_NOT_FOUND = 503
+"""Error-Cause: the gateway has no such session, so there is nothing left to do."""
+
+_SMALLEST_PACKET = 20
+_LARGEST_PACKET = 4096
+_HEADER = struct.Struct("!BBH16s")
+_AUTHENTICATOR_LENGTH = 18
+_LONGEST_TEXT = 253
+
+
+class Attribute(IntEnum):
+    """The attributes used, by their numbers."""
+
+    REPLY_MESSAGE = 18
+    NAS_IDENTIFIER = 32
+    ACCT_SESSION_ID = 44
+    EVENT_TIMESTAMP = 55
+    MESSAGE_AUTHENTICATOR = 80
+    CHARGEABLE_USER_IDENTITY = 89
+    ERROR_CAUSE = 101
+
+
+def control_secret_name(gateway: str) -> str:
+    """The stored secret that a gateway shares with whoever sends it Disconnect-Requests."""
+    return f"gateway:{gateway}"
+
+
+class NoAnswer(OstiaryError):
+    """The gateway did not answer, or nothing that could be believed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A gateway, as a receiver of Disconnect-Requests."""
+
+    name: str
+    address: str
+    port: int
+    secret: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Which sessions: all of a device, or the one of this id. Exactly one of the two is given."""
+
+    device_id: str | None = None
+    session_id: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.device_id is None) == (self.session_id is None):
+            raise ValueError("a Disconnect-Request names a device or a session")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the gateway said."""
+
+    acknowledged: bool
+    """Disconnect-ACK: the sessions are gone."""
+    error_cause: int | None
+    """Of a Disconnect-NAK (RFC 5176 section 3.5), where it gave one."""
+    text: str
+    """Its Reply-Message, printable; ours says how many sessions ended."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether no session is left there that the request meant."""
+        return self.acknowledged or self.error_cause == SESSION_CONTEXT_NOT_FOUND
+
+
+class DisconnectRequest:
+    """One request: encoded once, so that a retransmission is the same datagram."""
+
+    def __init__(self, peer: Peer, selector: Selector, *, identifier: int, timestamp: int) -> None:
+        """Encode.
+
+        Args:
+            peer: whom it is for.
+            selector: which sessions.
+            identifier: 0 to 255; the answer repeats it.
+            timestamp: seconds since 1970.
+        """
+        packet = radius.CoAPacket(radius.DisconnectRequest, identifier, peer.secret.reveal())
+        packet.add_message_authenticator()
+        packet[int(Attribute.NAS_IDENTIFIER)] = [peer.name.encode()]
+        if selector.device_id is not None:
+            packet[int(Attribute.CHARGEABLE_USER_IDENTITY)] = [selector.device_id.encode()]
+        if selector.session_id is not None:
+            packet[int(Attribute.ACCT_SESSION_ID)] = [selector.session_id.encode()]
+        packet[int(Attribute.EVENT_TIMESTAMP)] = [struct.pack("!I", timestamp)]
+        self._packet = packet
+        self.data: bytes = packet.RequestPacket()
+
+    def read_answer(self, data: bytes) -> Answer | None:
+        """The answer in a datagram; None where it is none to this request, or not from who has the secret.
+
+        Both authenticators are compared in constant time.
+        """
+        if not _is_well_formed(data):
+            return None
+        if data[0] not in (radius.DisconnectACK, radius.DisconnectNAK):
+            return None
+        try:
+            reply = self._packet.CreateReply(packet=data)
+            if not self._packet.VerifyReply(reply):
+                return None
+        except (radius.PacketError, ValueError, struct.error):
+            return None
+        return Answer(
+            acknowledged=reply.code == radius.DisconnectACK,
+            error_cause=_integer(reply.get(int(Attribute.ERROR_CAUSE), [])),
+            text=_text(reply.get(int(Attribute.REPLY_MESSAGE), [])),
+        )
+
+
+def disconnect(peer: Peer, selector: Selector, *, timeouts_s: Sequence[float] = TIMEOUTS_S) -> Answer:
+    """Send a Disconnect-Request and wait for the answer, sending it again after each wait.
+
+    Raises:
+        NoAnswer: the gateway can't be reached, or kept silent for the sum of the waits.
+    """
+    request = DisconnectRequest(peer, selector, identifier=secrets.randbelow(256), timestamp=int(time.time()))
+    family = socket.AF_INET6 if ":" in peer.address else socket.AF_INET
+    problem = "no answer"
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as channel:
+            # A connected socket takes datagrams from this address and port only.
+            channel.connect((peer.address, peer.port))
+            for timeout_s in timeouts_s:
+                deadline = time.monotonic() + timeout_s
+                try:
+                    channel.send(request.data)
+                    answer = _wait(channel, request, deadline)
+                except ConnectionRefusedError:
+                    # Nobody listens there now; a gateway that restarts will, before long.
+                    problem = "nobody listens there"
+                    time.sleep(max(deadline - time.monotonic(), 0.0))
+                    continue
+                if answer is not None:
+                    return answer
+    except OSError as error:
+        problem = error.strerror or str(error)
+    raise NoAnswer(
+        f"gateway {peer.name} at {peer.address} port {peer.port}: {problem}",
+        fix="check that the gateway runs and that gateway.control_address can be reached from here",
+    )
+
+
+def _wait(channel: socket.socket, request: DisconnectRequest, deadline: float) -> Answer | None:
+    while (left := deadline - time.monotonic()) > 0:
+        channel.settimeout(left)
+        try:
+            data = channel.recv(_LARGEST_PACKET + 1)
+        except TimeoutError:
+            return None
+        answer = request.read_answer(data)
+        if answer is not None:
+            return answer
+    return None
+
+
+def _is_well_formed(data: bytes) -> bool:
+    """A length that fits, attributes that fill the packet, and one Message-Authenticator of the right size."""
+    if not _SMALLEST_PACKET <= len(data) <= _LARGEST_PACKET:
+        return False
+    length = _HEADER.unpack_from(data)[2]
+    if not _SMALLEST_PACKET <= length <= len(data):
+        return False
+    position, authenticators = _SMALLEST_PACKET, 0
+    while position < length:
+        if length - position < 2:
+            return False
+        kind, size = data[position], data[position + 1]
+        if size < 2 or position + size > length:
+            return False
+        if kind == Attribute.MESSAGE_AUTHENTICATOR:
+            if size != _AUTHENTICATOR_LENGTH:
+                return False
+            authenticators += 1
+        position += size
+    return authenticators == 1
+
+
+def _integer(values: Sequence[bytes]) -> int | None:
+    return int.from_bytes(values[0]) if len(values) == 1 and len(values[0]) == 4 else None
+
+
+def _text(values: Sequence[bytes]) -> str:
+    text = b"".join(values)[:_LONGEST_TEXT].decode("utf-8", "replace")
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -1,0 +1,260 @@
+"""The one path by which a device or a session is thrown out.
+
+One transaction changes what is stored (device, certificates), writes the audit event and, for each gateway,
+the row that asks for a Disconnect-Request. Then all gateways are told at once, in parallel; those that do not
+answer are told again by the workers until they have.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from aaa import sessions, users
+from aaa.dynamic_authorization import NoAnswer, Peer, Selector, control_secret_name, disconnect
+from aaa.models import Gateway, TunnelSession, User
+from core import audit, jobs, outbox
+from core.audit import Actor
+from core.clock import utc_now
+from core.errors import ConflictError, NotFoundError, OstiaryError
+from core.outbox import OutboxItem
+from core.runtime import Runtime
+from core.secrets import get_or_create_secret
+from pki.devices import revoke_device_certificates
+from posture import devices as inventory
+from posture.models import Device
+
+DISCONNECT = "aaa.disconnect"
+"""The kind of outbox item that `deliver` handles."""
+
+_OWN_ATTEMPT_S = 5.0
+"""The workers leave a new item alone for this long: whoever wrote it is telling the gateways right now."""
+_MOST_THREADS = 64
+
+
+class NotDisconnected(OstiaryError):
+    """A gateway has not confirmed yet that the sessions are gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayAnswer:
+    """What one gateway said to a Disconnect-Request."""
+
+    gateway: str
+    acknowledged: bool
+    """No session that was meant is left there. If not, the workers go on asking."""
+    sessions_ended: str
+    """In the gateway's words; empty where it said nothing."""
+    elapsed_ms: float
+    """From the commit to the answer."""
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Enforcement:
+    """What a revocation or a disconnection has done."""
+
+    device_name: str
+    certificates_revoked: int
+    answers: list[GatewayAnswer]
+    elapsed_ms: float
+    """All of it, from the call to the last answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """One Disconnect-Request to be sent, and the outbox item that stands for it."""
+
+    outbox_id: int
+    peer: Peer
+    selector: Selector
+    device_name: str
+
+
+def revoke_device(runtime: Runtime, device_id: str, reason: str, actor: Actor) -> Enforcement:
+    """Revoke a device: its certificates, its access code and its tunnels, on every gateway, now.
+
+    A device that is revoked already is told to all gateways again.
+
+    Args:
+        runtime: of this process.
+        device_id: the device.
+        reason: why, in words for its user.
+        actor: who does it.
+
+    Raises:
+        NotFoundError: there is no such device.
+    """
+    started = time.monotonic()
+    with runtime.database.transaction() as session:
+        device = inventory.get(session, device_id)
+        # A session of it that is about to start is either refused, or written before and found by the request.
+        session.refresh(device, with_for_update=True)
+        revoked = revoke_device_certificates(session, device.id, reason, actor)
+        if device.state == inventory.REVOKED:
+            detail = {"device_id": device.id, "certificates_revoked": revoked}
+            audit.record(session, actor, "device.disconnect", f"device:{device.name}", reason=reason, detail=detail)
+        else:
+            detail = {"certificates_revoked": revoked}
+            inventory.set_state(session, device, inventory.REVOKED, reason, actor, detail=detail)
+        orders = _orders(runtime, session, [device])
+    return Enforcement(device.name, revoked, _carry_out(runtime, orders), _ms_since(started))
+
+
+def disconnect_session(runtime: Runtime, session_id: str, reason: str, actor: Actor) -> Enforcement:
+    """End one session; its device may come back at once.
+
+    Raises:
+        NotFoundError: there is no such session.
+        ConflictError: it has ended.
+    """
+    started = time.monotonic()
+    with runtime.database.transaction() as session:
+        tunnel = sessions.get_session(session, session_id)
+        if tunnel.ended_at is not None:
+            raise ConflictError(f"session {tunnel.id} has ended already")
+        gateway = session.get(Gateway, tunnel.gateway)
+        if gateway is None:
+            raise NotFoundError(f"gateway {tunnel.gateway} of this session is not known")
+        audit.record(
+            session,
+            actor,
+            "session.disconnect",
+            f"session:{tunnel.id}",
+            reason=reason,
+            detail={"device": tunnel.device_name, "user": tunnel.user_name, "gateway": tunnel.gateway},
+        )
+        payload = {"gateway": gateway.name, "session_id": tunnel.id}
+        order = _order(runtime, session, gateway, payload, tunnel.device_name)
+    return Enforcement(tunnel.device_name, 0, _carry_out(runtime, [order]), _ms_since(started))
+
+
+def disable_user(runtime: Runtime, user_name: str, reason: str, actor: Actor) -> list[Enforcement]:
+    """Disable a user and end the sessions of all the user's devices; one result for each device.
+
+    The devices stay as they are: once the user is enabled again, they may come back.
+
+    Raises:
+        NotFoundError: there is no such user.
+    """
+    started = time.monotonic()
+    with runtime.database.transaction() as session:
+        user = users.get_user(session, user_name)
+        # Locked, so that a session that is about to start is either refused or found by the request below.
+        query = select(Device).where(Device.owner == user.name).order_by(Device.id).with_for_update()
+        devices = session.scalars(query).all()
+        users.set_disabled(session, user, True, actor, reason=reason)
+        orders = _orders(runtime, session, devices)
+    answers = _carry_out(runtime, orders)
+    elapsed = _ms_since(started)
+    return [
+        Enforcement(
+            device.name,
+            0,
+            [answer for answer, order in zip(answers, orders, strict=True) if order.device_name == device.name],
+            elapsed,
+        )
+        for device in devices
+    ]
+
+
+def deliver(runtime: Runtime, payload: Mapping[str, Any]) -> None:
+    """The outbox handler: tell one gateway again, if there is still cause to.
+
+    Raises:
+        NotDisconnected: it has not confirmed; to be tried again.
+    """
+    with runtime.database.transaction() as session:
+        gateway = session.get(Gateway, payload["gateway"])
+        if gateway is None or not _still_called_for(session, payload):
+            return
+        peer = _peer(runtime, session, gateway)
+    answer = _tell(peer, _selector(payload))
+    if not answer.acknowledged:
+        raise NotDisconnected(answer.detail)
+
+
+def _orders(runtime: Runtime, session: Session, devices: Sequence[Device]) -> list[_Order]:
+    return [
+        _order(runtime, session, gateway, {"gateway": gateway.name, "device_id": device.id}, device.name)
+        for device in devices
+        for gateway in sessions.known_gateways(session)
+    ]
+
+
+def _order(runtime: Runtime, session: Session, gateway: Gateway, payload: dict[str, Any], device_name: str) -> _Order:
+    item = outbox.add(session, DISCONNECT, payload, delay_s=_OWN_ATTEMPT_S)
+    return _Order(item.id, _peer(runtime, session, gateway), _selector(payload), device_name)
+
+
+def _peer(runtime: Runtime, session: Session, gateway: Gateway) -> Peer:
+    secret = get_or_create_secret(session, runtime.box, control_secret_name(gateway.name))
+    return Peer(gateway.name, gateway.control_address, gateway.control_port, secret)
+
+
+def _selector(payload: Mapping[str, Any]) -> Selector:
+    return Selector(device_id=payload.get("device_id"), session_id=payload.get("session_id"))
+
+
+def _still_called_for(session: Session, payload: Mapping[str, Any]) -> bool:
+    """A request that comes late must not hit a session that came into being rightfully since."""
+    if "session_id" in payload:
+        tunnel = session.get(TunnelSession, payload["session_id"])
+        return tunnel is not None and tunnel.ended_at is None
+    device = session.get(Device, payload["device_id"])
+    if device is None or device.state == inventory.REVOKED:
+        return True
+    owner = session.get(User, device.owner)
+    return owner is None or owner.disabled
+
+
+def _carry_out(runtime: Runtime, orders: Sequence[_Order]) -> list[GatewayAnswer]:
+    """Tell all gateways at the same time, then write down who answered."""
+    if not orders:
+        return []
+    if len(orders) == 1:
+        answers = [_tell(orders[0].peer, orders[0].selector)]
+    else:
+        with ThreadPoolExecutor(min(len(orders), _MOST_THREADS), thread_name_prefix="disconnect") as threads:
+            answers = list(threads.map(lambda order: _tell(order.peer, order.selector), orders))
+    silent = []
+    with runtime.database.transaction() as session:
+        for order, answer in zip(orders, answers, strict=True):
+            if answer.acknowledged:
+                outbox.mark_done(session, order.outbox_id)
+                continue
+            outbox.mark_failed(session, order.outbox_id, answer.detail)
+            item = session.get(OutboxItem, order.outbox_id)
+            if item is not None and item.done_at is None:
+                # A worker is woken below and need not wait for its first attempt.
+                item.due_at = utc_now()
+                silent.append(item.id)
+    for outbox_id in silent:
+        jobs.wake(runtime.settings, outbox_id)
+    return answers
+
+
+def _tell(peer: Peer, selector: Selector) -> GatewayAnswer:
+    started = time.monotonic()
+    try:
+        answer = disconnect(peer, selector)
+    except NoAnswer as error:
+        return GatewayAnswer(peer.name, False, "", _ms_since(started), error.message)
+    elapsed = _ms_since(started)
+    if answer.acknowledged:
+        return GatewayAnswer(peer.name, True, answer.text, elapsed, "acknowledged")
+    if answer.settled:
+        return GatewayAnswer(peer.name, True, answer.text, elapsed, "no such session there")
+    cause = f"Error-Cause {answer.error_cause}" if answer.error_cause is not None else "no Error-Cause"
+    detail = f"gateway {peer.name} refused: {cause}" + (f", {answer.text}" if answer.text else "")
+    return GatewayAnswer(peer.name, False, "", elapsed, detail)
+
+
+def _ms_since(started: float) -> float:
+    return round((time.monotonic() - started) * 1000, 1)

@@ -1,0 +1,14 @@
+"""What the workers do for AAA: the handlers of its outbox items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from aaa import enforcement
+from core.runtime import Runtime
+
+HANDLERS: dict[str, Callable[[Runtime, dict[str, Any]], None]] = {
+    enforcement.DISCONNECT: enforcement.deliver,
+}
+"""By the kind of item."""
