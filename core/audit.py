@@ -88,7 +88,7 @@ class AuditHead(Base):
     __tablename__ = "audit_head"
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    event_id: Mapped[int] = mapped_column(ForeignKey("audit_event.id"), nullable=True)
+    event_id: Mapped[int | None] = mapped_column(ForeignKey("audit_event.id"))
     hash: Mapped[bytes] = mapped_column(LargeBinary(32))
 
 

@@ -96,14 +96,12 @@ def make_revision(message: str, *, folder: Path | None = None) -> Path:
     script = ScriptDirectory.from_config(_config())
     number = max((int(revision.revision) for revision in script.walk_revisions()), default=0) + 1
     with tempfile.TemporaryDirectory() as scratch:
-        settings = Settings(
-            state_dir=Path(scratch), database=DatabaseSettings(url=f"sqlite:///{scratch}/revision.db")
-        )
+        settings = Settings(state_dir=Path(scratch), database=DatabaseSettings(url=f"sqlite:///{scratch}/new.db"))
         if number > 1:
             upgrade(settings)
         with _engine(settings) as engine, engine.connect() as connection:
             written = command.revision(
-                _config(connection),
+                _config(connection, folder),
                 message=message,
                 autogenerate=True,
                 rev_id=f"{number:04}",
@@ -114,8 +112,11 @@ def make_revision(message: str, *, folder: Path | None = None) -> Path:
     return Path(written.path)
 
 
-def _config(connection: Connection | None = None) -> Config:
+def _config(connection: Connection | None = None, folder: Path | None = None) -> Config:
     config = Config()
+    if folder is not None:
+        config.set_main_option("path_separator", "newline")
+        config.set_main_option("version_locations", f"{Path(__file__).parent / 'versions'}\n{folder}")
     config.set_main_option("script_location", "core:migrations")
     config.set_main_option("file_template", "%%(rev)s_%%(slug)s")
     config.attributes["connection"] = connection
