@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import time
-from datetime import datetime
 
 import pytest
 
@@ -40,8 +38,7 @@ def test_revoked_device_is_out_within_a_second(
     result = site.gateway.call(lambda: revoke_device(ostiary.runtime, laptop.device_id, "reported stolen", ACTOR))
     [answer] = result.answers
     assert answer.acknowledged
-    gone = client.wait_for_log(r"(\d\d:\d\d:\d\d)\.(\d{3}) .*received DELETE for IKE_SA", 5.0)
-    elapsed_s = _seconds_of_day(gone) - _seconds_of_day_of(pressed_at)
+    elapsed_s = client.wait_until_told("received DELETE for IKE_SA", 5.0) - pressed_at
     print(f"revoked: acknowledged after {answer.elapsed_ms:.0f} ms, client told after {1000 * elapsed_s:.0f} ms")
     assert elapsed_s < GENEROUS_S
     wait_for(lambda: client.list_sas() == [], 2.0, "the end of the client's SA")
@@ -83,13 +80,3 @@ def test_disconnected_session_may_come_back(
     client.connect()
     use_tunnel(client)
     client.terminate()
-
-
-def _seconds_of_day(found: re.Match[str]) -> float:
-    hours, minutes, seconds = (int(part) for part in found[1].split(":"))
-    return 3600 * hours + 60 * minutes + seconds + int(found[2]) / 1000
-
-
-def _seconds_of_day_of(timestamp: float) -> float:
-    local = datetime.fromtimestamp(timestamp).astimezone()
-    return 3600 * local.hour + 60 * local.minute + local.second + local.microsecond / 1e6

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
-from aaa import devices, users
+from aaa import users
+from aaa.devices import add_device
 from core.audit import Actor
 from core.errors import ConflictError
 from core.runtime import Runtime
@@ -46,7 +47,7 @@ class Enrolment:
         """A new device of this user, who is put into the directory where they are new."""
         with self._runtime.database.transaction() as session, contextlib.suppress(ConflictError):
             users.create_user(session, user_name, actor=ACTOR)
-        added = devices.add_device(self._runtime, user_name, device_name, "Debian 12", ACTOR)
+        added = add_device(self._runtime, user_name, device_name, "Debian 12", ACTOR)
         return Laptop(user_name, added.device.id, added.device.name, added.access_code)
 
     def certificate(self, laptop: Laptop, kind: KeyKind = "p256") -> Identity:

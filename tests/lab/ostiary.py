@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import subprocess
 import sys
@@ -31,6 +32,7 @@ READY_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 15.0
 POOL = {"name": "staff", "ipv4": "10.99.0.0/24", "ipv6": "fd99::/112"}
 DNS = "10.1.0.53"
+_BANNER = re.compile(r"^=+\n(.*?)\n=+$", re.DOTALL | re.MULTILINE)
 
 _DEFAULTS: dict[str, dict[str, TomlValue]] = {
     "log": {"level": "debug", "format": "json"},
@@ -218,6 +220,26 @@ class Ostiary:
             return verify_chain(session)
 
     def _start(self, part: Part) -> None:
+        if part == "up":
+            self._start_all()
+        else:
+            self._start_one(part)
+
+    def _start_all(self) -> None:
+        """The supervisor tells a person, not a program, when all is ready."""
+        process = self.namespace.start(str(EXECUTABLE), "up", log_file=self._log_file("up"), env=self._environment())
+        self._processes["up"] = process
+
+        def banner() -> list[str] | None:
+            log = process.log()
+            if process.returncode is not None:
+                raise LabError(f"ostiary up ended:\n{log[-8000:]}")
+            found = _BANNER.search(log)
+            return [line.strip() for line in found[1].splitlines() if line.strip()] if found else None
+
+        self.ready_lines["up"] = wait_for(banner, READY_TIMEOUT_S, "the banner of ostiary up", interval_s=0.05)
+
+    def _start_one(self, part: Part) -> None:
         receive, send = os.pipe()
         try:
             process = self.namespace.start(

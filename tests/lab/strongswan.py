@@ -145,6 +145,10 @@ class StrongSwan:
         """Wait until the log holds the regular expression."""
         return wait_for(lambda: re.search(pattern, self.log()), timeout_s, f"{pattern!r} in charon's log")
 
+    def wait_until_told(self, message: str, timeout_s: float) -> float:
+        """Wait until a log line holds `message`; when that was, in seconds since 1970."""
+        return float(self.wait_for_log(rf"(\d+\.\d{{3}}) .*{re.escape(message)}", timeout_s)[1])
+
     def list_sas(self) -> list[SaView]:
         """The IKE SAs now."""
         result = self._swanctl("--list-sas", "--raw")

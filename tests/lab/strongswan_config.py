@@ -89,7 +89,8 @@ def strongswan_conf(directory: Path, *, config: ClientConfig | GatewayConfig) ->
             "log": {
                 "path": str(directory / "charon.log"),
                 "flush_line": "yes",
-                "time_format": "%T",
+                # Seconds since 1970, so that a log line can be compared with what another process did.
+                "time_format": "%s",
                 "time_add_ms": "yes",
                 "default": str(log_level),
             }
