@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -33,20 +34,15 @@ def checks(settings: Settings) -> list[Check]:
     if _not_made_yet(settings):
         return [_at_first_start()]
     try:
-        database = Database.open(settings)
-    except OstiaryError as error:
-        return [Check("pki: authority", False, error.message, error.fix or "")]
-    try:
-        if not inspect(database.engine).has_table(Authority.__tablename__):
-            return [_at_first_start()]
-        with database.reading() as session:
-            return _checks(session, settings, utc_now())
+        with closing(Database.open(settings)) as database:
+            if not inspect(database.engine).has_table(Authority.__tablename__):
+                return [_at_first_start()]
+            with database.reading() as session:
+                return _checks(session, settings, utc_now())
     except SQLAlchemyError as error:
         return [Check("pki: authority", None, f"the database can't be read: {type(error).__name__}")]
     except OstiaryError as error:
         return [Check("pki: authority", False, error.message, error.fix or "")]
-    finally:
-        database.close()
 
 
 def _not_made_yet(settings: Settings) -> bool:
