@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import subprocess
+from pathlib import Path
 from typing import Literal
 
 import pytest
 from cryptography import x509
 
 from tests.lab.certificates import LabAuthority, certificate_pem, new_key
-from tests.lab.namespaces import Lab
+from tests.lab.namespaces import PREFIX, Lab, run
 from tests.lab.strongswan import StrongSwanClient, StrongSwanGateway
 from tests.lab.strongswan_config import ClientConfig, GatewayConfig
-from tests.lab.topology import GATEWAY_IPV4, INSIDE_IPV4, INSIDE_IPV6, Site, build_site
+from tests.lab.topology import GATEWAY_IPV4, INSIDE_IPV4, INSIDE_IPV6, Site
 
 pytestmark = pytest.mark.interop
 
 GATEWAY_NAME = "gateway.lab.test"
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    with Lab() as lab:
-        yield lab
-
-
-@pytest.fixture(scope="module")
-def site(lab: Lab) -> Site:
-    return build_site(lab)
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +72,12 @@ def test_strongswan_reaches_strongswan(
         assert (sa.packets_in, sa.packets_out) == (4, 4)
         peer.terminate()
         assert gateway.list_sas() == []
+
+
+def test_what_a_killed_run_left_behind_is_removed() -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    name = f"{PREFIX}-{dead.pid}-1-left"
+    run(["ip", "netns", "add", name])
+    with Lab():
+        assert not Path("/run/netns", name).exists()

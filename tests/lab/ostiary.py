@@ -265,7 +265,7 @@ class Ostiary:
             readable, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
             chunk = os.read(descriptor, 65536) if readable else b""
             if not chunk:
-                state = "is not ready in time" if process.returncode is None else "ended"
+                state = "ended without a word" if readable else "is not ready in time"
                 raise LabError(f"ostiary {part} {state}:\n{process.log()[-8000:]}")
             received += chunk
         return [str(line) for line in json.loads(received)["lines"]]
