@@ -28,5 +28,8 @@ def decode_identity(data: bytes) -> str:
 
 
 def without_domain(name: bytes) -> bytes:
-    """The user name alone of `DOMAIN\\user`, as RFC 2759 section 4 hashes it; `user@realm` stays whole."""
-    return name.rpartition(b"\\")[2]
+    """The user name alone of `DOMAIN\\user`, as RFC 2759 section 4 hashes it; `user@realm` stays whole.
+
+    The domain ends at the first backslash: so it does for the clients, and both have to hash the same.
+    """
+    return name[name.find(b"\\") + 1 :]

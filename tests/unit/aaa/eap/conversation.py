@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from aaa.eap.server import Authenticated, EapServer, Failed, MethodName, NeedCredentials, NtCredential, Send, Step
-from aaa.eap.tls import EapTlsServer
-from tests.peers.eap import EapPeer
-from tests.unit.aaa.eap.authority import house
+from aaa.eap.tls import EapTlsServer, TlsVersion
+from tests.peers.eap import EapPeer, TlsPeer
+from tests.unit.aaa.eap.authority import Issued, house
 
 
 @dataclass
@@ -81,3 +81,15 @@ def converse(server: EapServer, peer: EapPeer, credentials: Sequence[NtCredentia
             last = server.success() if isinstance(done.step, Authenticated) else done.step.packet
             assert peer.receive(last) is None
             return done
+
+
+def peer_of(client: Issued | None, version: TlsVersion | int | None = None, **options: int) -> TlsPeer:
+    """A peer with this certificate, or with none, that trusts the test house."""
+    chain = client.chain if client else []
+    key = client.key if client else None
+    return TlsPeer("anonymous", chain, key, [house().root.der], version, **options)
+
+
+def tls_sign_in(peer: TlsPeer, tls: EapTlsServer | None = None) -> Conversation:
+    """Run a peer against a server that does EAP-TLS only."""
+    return converse(make_server(["tls"], tls), peer)

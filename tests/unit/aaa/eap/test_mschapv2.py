@@ -5,6 +5,7 @@ import pytest
 from aaa.eap.errors import EapError, FailureCode, LimitExceeded, MalformedPacket
 from aaa.eap.method import MethodContinue, MethodFailure, MethodSuccess
 from aaa.eap.mschapv2 import MsChapV2Method, NtCredential, Response, nt_password_hash
+from aaa.eap.server import Authenticated, EapServer, NeedCredentials, Send
 from tests.peers.eap import MsChapV2Peer
 from tests.unit.aaa.eap.conversation import Conversation, Counter, converse, make_server
 from tests.unit.aaa.eap.vectors import named
@@ -157,6 +158,20 @@ def test_secrets_do_not_show_in_a_repr() -> None:
     assert done.authenticated.msk.hex() not in shown
     assert repr(done.authenticated.msk) not in shown
     assert repr(ALICE.nt_hash) not in shown
+
+
+def test_a_recorded_sign_in_of_wpa_supplicant() -> None:
+    seen = named("eapol_test-mschapv2.txt")
+    random = [seen["random_identifier"], seen["random_challenge"], bytes(16)]
+    server = EapServer(["mschapv2"], "gw", None, lambda size: random.pop(0)[:size])
+    server.start()
+    assert server.receive(seen["response_identity"]) == NeedCredentials("BIGCO\\alice")
+    step = server.provide_credentials([ALICE, NtCredential("phone", nt_password_hash("secret"))])
+    assert step == Send(seen["request_challenge"])
+    assert server.receive(seen["response_challenge"]) == Send(seen["request_success"])
+    assert server.receive(seen["response_success"]) == Authenticated(
+        "BIGCO\\alice", "eap-mschapv2", seen["msk"], "phone", ()
+    )
 
 
 def test_unknown_user_and_wrong_password_look_alike() -> None:
