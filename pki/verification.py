@@ -15,8 +15,9 @@ from functools import lru_cache
 from typing import TypeVar
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
-from cryptography.x509.verification import ClientVerifier, ExtensionPolicy, PolicyBuilder, Store, VerificationError
+from cryptography.x509.verification import ExtensionPolicy, PolicyBuilder, Store, VerificationError
 
 from pki.errors import CertificateRefused, WeakKeyError
 from pki.keys import kind_of
@@ -148,22 +149,19 @@ def _policy(anchors: tuple[x509.Certificate, ...]) -> PolicyBuilder:
     )
 
 
-def _verifier(anchors: tuple[x509.Certificate, ...], at: datetime) -> ClientVerifier:
-    return _policy(anchors).time(at).build_client_verifier()
-
-
 def _check_path(
     certificate: x509.Certificate,
     anchors: tuple[x509.Certificate, ...],
     intermediates: tuple[x509.Certificate, ...],
     now: datetime,
 ) -> None:
+    if not anchors:
+        raise CertificateRefused("untrusted-certificate", "no root of ours is at hand")
+    verifier = _policy(anchors).time(now).build_client_verifier()
     try:
-        chain = _verifier(anchors, now).verify(certificate, list(intermediates)).chain
+        verifier.verify(certificate, list(intermediates))
     except VerificationError as error:
-        raise _path_refusal(certificate, anchors, intermediates, now, error) from None
-    if len(chain) < 2:
-        raise CertificateRefused("wrong-usage", "the certificate is that of a CA")
+        raise _path_refusal(certificate, anchors, intermediates, now, str(error)) from None
 
 
 def _path_refusal(
@@ -171,30 +169,28 @@ def _path_refusal(
     anchors: tuple[x509.Certificate, ...],
     intermediates: tuple[x509.Certificate, ...],
     now: datetime,
-    error: VerificationError,
+    detail: str,
 ) -> CertificateRefused:
-    """Which code a failed path gets: would it have held at some time in the certificate's life?"""
+    """Which code a failed path gets. Dates are only told of what one of our CAs signed."""
+    issuer = next((ca for ca in (*intermediates, *anchors) if _is_signed_by(certificate, ca)), None)
+    if issuer is None:
+        return CertificateRefused("untrusted-certificate", "none of our CAs signed the certificate")
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    if not any(_path_holds(certificate, anchors, intermediates, at) for at in (begin, end)):
-        return CertificateRefused("untrusted-certificate", f"no path to our CA: {error}")
     if now > end:
         return CertificateRefused("expired-certificate", f"the certificate expired at {end:%Y-%m-%d %H:%M:%S} UTC")
     if now < begin:
         return CertificateRefused(
             "not-yet-valid-certificate", f"the certificate is valid from {begin:%Y-%m-%d %H:%M:%S} UTC"
         )
-    return CertificateRefused("expired-certificate", "the certificate of an issuing CA is not valid now")
+    if now > min(issuer.not_valid_after_utc, max(anchor.not_valid_after_utc for anchor in anchors)):
+        return CertificateRefused("expired-certificate", "the certificate of the CA that signed it has expired")
+    return CertificateRefused("untrusted-certificate", f"no path to our root: {detail}")
 
 
-def _path_holds(
-    certificate: x509.Certificate,
-    anchors: tuple[x509.Certificate, ...],
-    intermediates: tuple[x509.Certificate, ...],
-    at: datetime,
-) -> bool:
+def _is_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
-        _verifier(anchors, at).verify(certificate, list(intermediates))
-    except VerificationError:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
         return False
     return True
 

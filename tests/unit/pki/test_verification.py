@@ -162,7 +162,31 @@ class TestPath:
         old = FORGE.root.ca("Old", 0, begin=NOW - 9 * DAY, end=NOW - timedelta(hours=1))
         refused = refusal(old.device(), intermediates=[old])
         assert refused.code == "expired-certificate"
-        assert "issuing CA" in refused.reason
+        assert "CA that signed it" in refused.reason
+
+    def test_refuses_below_an_expired_root(self) -> None:
+        refused = refusal(FORGE.root.device(), now=NOW + 30 * DAY, intermediates=[])
+        assert refused.code == "expired-certificate"
+        long = FORGE.issuing.device(end=NOW + 99 * DAY)
+        assert refusal(long, now=NOW + 30 * DAY).code == "expired-certificate"
+
+    def test_an_old_certificate_has_expired_also_after_its_ca_was_renewed(self) -> None:
+        renewed = Signer(
+            FORGE.root.certify(
+                FORGE.issuing.certificate.subject,
+                FORGE.issuing.key.public_key(),
+                ca_extensions(0),
+                begin=NOW + 2 * DAY,
+            ),
+            FORGE.issuing.key,
+        )
+        refused = refusal(FORGE.issuing.device(), now=NOW + 3 * DAY, intermediates=[renewed])
+        assert (refused.code, "the certificate expired" in refused.reason) == ("expired-certificate", True)
+
+    def test_refuses_without_any_anchor(self) -> None:
+        with pytest.raises(CertificateRefused) as caught:
+            verify_client_chain([FORGE.issuing.device()], [], [FORGE.issuing.certificate], NOW)
+        assert caught.value.code == "untrusted-certificate"
 
     def test_refuses_outside_the_dates(self) -> None:
         der = FORGE.issuing.device()
