@@ -1,0 +1,47 @@
+"""The portal's part of `ostiary check`: its port, and its certificate's dates."""
+
+from __future__ import annotations
+
+from core import migrations
+from core.checks import Check
+from core.clock import utc_now
+from core.database import Database
+from core.errors import OstiaryError
+from core.settings import Settings
+from pki.certificates import list_certificates, state_of
+from web.server import PortalError, listen
+
+
+def checks(settings: Settings) -> list[Check]:
+    """What the portal needs of this machine."""
+    return [_port(settings), _certificate(settings)]
+
+
+def _port(settings: Settings) -> Check:
+    name, where = "web: port", f"{settings.web.host} port {settings.web.port}"
+    try:
+        listen(settings.web).close()
+    except PortalError as error:
+        return Check(name, False, error.message, error.fix or "")
+    return Check(name, True, f"{where} is free")
+
+
+def _certificate(settings: Settings) -> Check:
+    name, later = "web: certificate", "will be issued at the first start"
+    try:
+        if migrations.current_revision(settings) is None:
+            return Check(name, True, later)
+        database = Database.open(settings)
+        try:
+            with database.reading() as session:
+                rows = list_certificates(session, profile="portal", limit=1)
+        finally:
+            database.close()
+    except OstiaryError as error:
+        return Check(name, False, error.message, error.fix or "")
+    if not rows:
+        return Check(name, True, later)
+    state = state_of(rows[0], utc_now())
+    if state == "valid":
+        return Check(name, True, f"valid until {rows[0].not_after:%Y-%m-%d %H:%M} UTC, renewed by itself before")
+    return Check(name, None, f"{state}; a new one is issued at the next start", "ostiary web")

@@ -1,0 +1,71 @@
+"""Cuts off connections that keep a thread too long: a slow or silent client must not hold all threads."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+CHECK_INTERVAL_S = 1.0
+
+
+class Deadlines:
+    """The sockets that are being served, and until when.
+
+    Args:
+        allowed_s: from the first byte of a request to the last of its answer.
+    """
+
+    def __init__(self, allowed_s: float) -> None:
+        self._allowed_s = allowed_s
+        self._lock = threading.Lock()
+        self._tickets = itertools.count()
+        self._running: dict[int, tuple[float, int]] = {}
+
+    def start(self) -> None:
+        """Watch, in a thread of its own."""
+        threading.Thread(target=self._watch, name="deadlines", daemon=True).start()
+
+    @contextlib.contextmanager
+    def limit(self, connection: socket.socket) -> Iterator[None]:
+        """Serve the connection within the time allowed; after it the connection is shut down under the server.
+
+        Raises:
+            OSError: the connection is gone already.
+        """
+        # A descriptor of our own: TLS replaces the socket object on the way, and a number alone may be reused.
+        descriptor = os.dup(connection.fileno())
+        with self._lock:
+            ticket = next(self._tickets)
+            self._running[ticket] = (time.monotonic() + self._allowed_s, descriptor)
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._running[ticket]
+            os.close(descriptor)
+
+    def cut_off(self, now: float) -> int:
+        """Shut down what is late; returns how many that were."""
+        count = 0
+        with self._lock:
+            for deadline, descriptor in self._running.values():
+                if deadline <= now:
+                    count += 1
+                    _shut_down(descriptor)
+        return count
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(CHECK_INTERVAL_S)
+            self.cut_off(time.monotonic())
+
+
+def _shut_down(descriptor: int) -> None:
+    duplicate = socket.socket(fileno=os.dup(descriptor))
+    with duplicate, contextlib.suppress(OSError):
+        duplicate.shutdown(socket.SHUT_RDWR)

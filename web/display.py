@@ -1,0 +1,122 @@
+"""How values are written for a person: times, amounts, names of actions."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+
+from flask import Flask
+from markupsafe import Markup
+
+from core.clock import utc_now
+
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+_JUST_NOW = timedelta(seconds=5)
+_SPANS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
+
+METHODS = {"eap-mschapv2": "EAP-MSCHAPv2", "eap-tls": "EAP-TLS", "certificate": "Certificate"}
+DATA_PLANES = {"kernel": "Kernel ESP", "userspace": "Userspace ESP"}
+
+
+def human_bytes(count: int) -> str:
+    """`1.4 MB`: decimal units, two or three significant digits."""
+    value = float(count)
+    for unit in _UNITS:
+        if value < 999.5 or unit == _UNITS[-1]:
+            break
+        value /= 1000
+    return f"{value:.0f} {unit}" if unit == "B" or value >= 99.5 else f"{value:.1f} {unit}"
+
+
+def duration(span: timedelta) -> str:
+    """`3 h 12 min`: the two largest units that matter."""
+    seconds = max(0.0, span.total_seconds())
+    for index, (size, name) in enumerate(_SPANS):
+        if seconds < size:
+            continue
+        first = f"{int(seconds // size)} {name}"
+        if index + 1 == len(_SPANS):
+            return first
+        rest_size, rest_name = _SPANS[index + 1]
+        rest = int(seconds % size // rest_size)
+        return f"{first} {rest} {rest_name}" if rest and size > 60 else first
+    return "0 s"
+
+
+def exact(moment: datetime) -> str:
+    """`2026-05-04 17:03:21 UTC`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def relative(moment: datetime, now: datetime) -> str:
+    """`3 min ago`, `in 7 h`."""
+    distance = moment - now
+    if abs(distance) < _JUST_NOW:
+        return "just now"
+    seconds = abs(distance.total_seconds())
+    size, name = next((item for item in _SPANS if seconds >= item[0]), _SPANS[-1])
+    amount = f"{int(seconds // size)} {name}"
+    return f"in {amount}" if distance > timedelta(0) else f"{amount} ago"
+
+
+def ago(moment: datetime | None) -> Markup:
+    """A time element: relative to read, exact on hover and for machines."""
+    if moment is None:
+        return Markup("&ndash;")
+    return Markup('<time datetime="{}" title="{}" data-relative>{}</time>').format(
+        moment.astimezone(UTC).isoformat(timespec="seconds"), exact(moment), relative(moment, utc_now())
+    )
+
+
+def clock(moment: datetime) -> Markup:
+    """A time element that shows the exact time, for the audit log."""
+    utc = moment.astimezone(UTC)
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        utc.isoformat(timespec="milliseconds"), exact(moment), utc.strftime("%Y-%m-%d %H:%M:%S")
+    )
+
+
+def since(moment: datetime) -> Markup:
+    """How long something has lasted, exact start on hover."""
+    return Markup('<time datetime="{}" title="since {}">{}</time>').format(
+        moment.astimezone(UTC).isoformat(timespec="seconds"), exact(moment), duration(utc_now() - moment)
+    )
+
+
+def host(address: str) -> str:
+    """`192.0.2.7:4500` or `[2001:db8::7]:4500` without the port."""
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    name = address.rpartition(":")[0]
+    try:
+        ip_address(name)
+    except ValueError:
+        return address
+    return name
+
+
+def action_words(action: str) -> str:
+    """`device.set-state` as words: `Device: set state`."""
+    noun, _, verb = action.partition(".")
+    words = f"{noun}: {verb}" if verb else noun
+    return words.replace("-", " ").capitalize()
+
+
+def cause_words(cause: str) -> str:
+    """`ADMIN_RESET` (RFC 2866) as words: `Admin reset`."""
+    return cause.replace("_", " ").capitalize() or "Unknown cause"
+
+
+def milliseconds(value: float) -> str:
+    """`12 ms`, `3.4 ms`, `1.20 s`."""
+    if value >= 1000:
+        return f"{value / 1000:.2f} s"
+    return f"{value:.0f} ms" if value >= 10 else f"{value:.1f} ms"
+
+
+def install(app: Flask) -> None:
+    """Make these the filters of the templates."""
+    for function in (human_bytes, duration, exact, ago, clock, since, host, action_words, cause_words, milliseconds):
+        app.add_template_filter(function)
+    app.add_template_filter(lambda method: METHODS.get(method, method), "method_name")
+    app.add_template_filter(lambda plane: DATA_PLANES.get(plane, plane or "unknown"), "data_plane_name")
