@@ -31,6 +31,7 @@ IMPATIENT_S = 30.0
 LINE_BYTES = 64 * 1024
 ANNOUNCEMENT_BYTES = 64 * 1024
 TAIL_LINES = 15
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class _Child:
 
 
 class Supervisor:
-    """Runs commands until SIGINT or SIGTERM.
+    """Runs commands until SIGINT, SIGTERM or SIGHUP.
 
     Args:
         commands: in the order in which they are stopped, which is also that of their lines in the banner.
@@ -77,7 +78,7 @@ class Supervisor:
     async def run(self) -> int:
         """Start all, watch them, stop them; return the exit code: 0 after a signal, 1 where one could not start."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self._stop.set)
         keepers = [asyncio.create_task(self._keep(child)) for child in self._children]
         banner = asyncio.create_task(self._show_banner())
@@ -85,7 +86,7 @@ class Supervisor:
             await self._stop.wait()
         finally:
             await self._stop_all([banner, *keepers])
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in STOP_SIGNALS:
                 loop.remove_signal_handler(number)
         if self._failed is None:
             return 0

@@ -5,6 +5,6 @@ Other parts add theirs through the entry-point group `ostiary.commands` and take
 """
 
 from core.cli.output import emit, json_option
-from core.cli.root import cli_actor, current_settings, main, open_runtime, root
+from core.cli.tree import cli_actor, current_settings, main, open_runtime, root
 
 __all__ = ["cli_actor", "current_settings", "emit", "json_option", "main", "open_runtime", "root"]

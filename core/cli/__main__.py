@@ -1,5 +1,5 @@
 """`python -m core.cli` is the console script `ostiary`, with this very interpreter."""
 
-from core.cli.root import main
+from core.cli.tree import main
 
 main()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from core.cli.output import emit, json_option
-from core.cli.root import open_runtime
+from core.cli.tree import open_runtime
 
 
 @click.group()

@@ -9,7 +9,7 @@ import click
 
 from core.checks import Check, run_checks
 from core.cli.output import emit, json_option
-from core.cli.root import current_settings
+from core.cli.tree import current_settings
 from core.text import escape_control
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from core.cli.root import current_settings
+from core.cli.tree import current_settings
 
 
 @click.group()

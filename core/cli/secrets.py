@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from core.cli.root import cli_actor, open_runtime
+from core.cli.tree import cli_actor, open_runtime
 
 
 @click.group()

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from core.cli.root import current_settings
+from core.cli.tree import current_settings
 from core.supervisor import Command, Supervisor
 
 # The order in which they stop: no new orders first, then the tunnels, then the worker that finishes what is due.

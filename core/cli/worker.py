@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from core.cli.root import open_runtime
+from core.cli.tree import open_runtime
 
 
 @click.command()

@@ -69,6 +69,10 @@ class _Root(click.Group):
             return super().invoke(ctx)
         except OstiaryError as error:
             raise _Failure(str(error)) from error
+        except Exception as error:
+            if _is_database_error(error):
+                raise _Failure(f"the database refused: {error.args[0]}") from error
+            raise
 
 
 def _installed() -> dict[str, EntryPoint]:
@@ -80,6 +84,12 @@ def _checked(entry: EntryPoint) -> click.Command:
     if not isinstance(command, click.Command):
         raise ImportError(f"{entry.value} is not a click command")
     return command
+
+
+def _is_database_error(error: Exception) -> bool:
+    # Only a command that loaded SQLAlchemy can have raised its errors; the others need not wait for its import.
+    module = sys.modules.get("sqlalchemy.exc")
+    return module is not None and isinstance(error, module.DBAPIError)
 
 
 def _broken(name: str, problem: str) -> click.Command:
