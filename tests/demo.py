@@ -12,13 +12,15 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pyotp
 
 from core.errors import OstiaryError
 from tests.bench.throughput import IPERF_PORT, iperf3
-from tests.lab.enrolment import Enrolment, Laptop
+from tests.lab.certificates import load_identity
+from tests.lab.enrolment import Laptop
 from tests.lab.namespaces import Lab
 from tests.lab.ostiary import Ostiary
 from tests.lab.processes import LabError, wait_for
@@ -89,7 +91,7 @@ def tell(story: Story, lab: Lab) -> None:
         LabError: something did not happen.
     """
     story.chapter("The stage")
-    with story.step("network namespaces: a laptop behind a NAT, the internet, the gateway, a host inside"):
+    with story.step("network namespaces: laptop behind a NAT, internet, gateway, host inside"):
         site = build_site(lab)
     settings: dict[str, dict[str, Any]] = {
         "log": {"level": "info", "format": "console"},
@@ -111,8 +113,8 @@ def tell(story: Story, lab: Lab) -> None:
 
 
 def _in_service(story: Story, lab: Lab, site: Site, ostiary: Ostiary) -> None:
-    enrolment = Enrolment(ostiary.runtime)
-    console = WebVisitor(site.inside, enrolment.authority.trust_pem())
+    trust_pem = ostiary.command("ca", "trust")
+    console = WebVisitor(site.inside, trust_pem)
     story.chapter("The console")
     _create_administrator(story, console, ostiary)
     laptop = _enrol(story, console)
@@ -120,7 +122,7 @@ def _in_service(story: Story, lab: Lab, site: Site, ostiary: Ostiary) -> None:
     base = ClientConfig(
         remote_address=GATEWAY_IPV4,
         remote_identity=ostiary.settings.gateway.identity,
-        trust_pem=enrolment.authority.trust_pem(),
+        trust_pem=trust_pem,
         method="eap-mschapv2",
         identity=laptop.user_name,
         password=laptop.access_code,
@@ -136,12 +138,14 @@ def _in_service(story: Story, lab: Lab, site: Site, ostiary: Ostiary) -> None:
             ostiary.wait_for_session(lambda row: row.terminate_cause == "USER_REQUEST", "that was left")
 
     story.chapter("The laptop signs in with its certificate (EAP-TLS)")
-    with story.step("a device certificate is issued"):
-        credential = enrolment.certificate(laptop)
+    with story.step("`ostiary device certificate` makes its key and certificate") as facts:
+        files = ostiary.command_json("device", "certificate", DEVICE, "--output", str(lab.directory / "files"))
+        credential = load_identity(Path(files["certificate_file"]), Path(files["private_key_file"]))
+        facts.append(f"valid until {files['certificate_expires_at']:.16}")
     tls = ClientConfig(
         remote_address=base.remote_address,
         remote_identity=base.remote_identity,
-        trust_pem=base.trust_pem,
+        trust_pem=trust_pem,
         method="eap-tls",
         identity=laptop.host_name,
         credential=credential,
@@ -157,7 +161,7 @@ def _in_service(story: Story, lab: Lab, site: Site, ostiary: Ostiary) -> None:
 
 
 def _create_administrator(story: Story, console: WebVisitor, ostiary: Ostiary) -> None:
-    with story.step("the first administrator opens the first-run link, chooses a password, adds a second factor"):
+    with story.step("first administrator: first-run link, password, second factor"):
         link = re.search(r"https://\S+/first-run/\S+", "\n".join(ostiary.ready_lines["up"]))
         if link is None:
             raise LabError("Ostiary printed no first-run link")
@@ -171,7 +175,7 @@ def _create_administrator(story: Story, console: WebVisitor, ostiary: Ostiary) -
 
 def _enrol(story: Story, console: WebVisitor) -> Laptop:
     with story.step(f"user {USER} is added"):
-        page = console.open(f"{PORTAL}/users/add")
+        page = console.open(f"{PORTAL}/add-user")
         expect(console.submit(page, name=USER, display_name="Maria Silva"), USER)
     with story.step(f"device {DEVICE} is added; its access code is shown once") as facts:
         page = console.open(f"{PORTAL}/devices/add")

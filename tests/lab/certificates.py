@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Literal, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from tests.lab.processes import LabError
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 KeyKind = Literal["p256", "p384", "rsa2048", "rsa4096", "ed25519"]
@@ -51,6 +54,15 @@ class Identity:
     certificate: x509.Certificate
     key: PrivateKey
     intermediates: tuple[x509.Certificate, ...] = ()
+
+
+def load_identity(certificate_file: Path, key_file: Path) -> Identity:
+    """The identity in two PEM files: the certificates, end entity first, and the private key."""
+    certificate, *intermediates = x509.load_pem_x509_certificates(certificate_file.read_bytes())
+    key = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
+    if not isinstance(key, PrivateKey):
+        raise LabError(f"{key_file}: a key of another kind")
+    return Identity(certificate, key, tuple(intermediates))
 
 
 @dataclass(frozen=True, slots=True)
