@@ -1,0 +1,208 @@
+"""The userspace data plane: child SAs, a TUN device, and the two pipelines between it and the gateway's sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from ipaddress import ip_address
+from typing import Protocol
+
+from gateway.dataplane.interface import (
+    Address,
+    ChildSa,
+    Counters,
+    DataPlaneError,
+    Endpoints,
+    EspSender,
+    RemoteMoved,
+)
+from gateway.dataplane.userspace.child import Child
+from gateway.dataplane.userspace.offload import Parts
+from gateway.dataplane.userspace.pipelines import Inbound, Outbound, Statistics
+from gateway.dataplane.userspace.router import Router
+from gateway.dataplane.userspace.udp_batch import MAX_BATCH_BYTES, MAX_SEGMENTS, EspTransmitter
+
+_FIRST_SPI = 256
+"""1 to 255 are reserved (RFC 4303 section 2.1)."""
+
+EspBatchSender = Callable[[memoryview, int, Endpoints], None]
+"""Sends ESP packets that lie one after the other, each as long as the number says but for a shorter last one."""
+
+
+class Device(Protocol):
+    """A TUN device, or what stands for one."""
+
+    def fileno(self) -> int:
+        """For the event loop."""
+
+    def read(self) -> bytes | None:
+        """The next inner packet, None when there is none."""
+
+    def write(self, parts: Parts) -> bool:
+        """Take one inner packet, the virtio-net header first; False where that fails."""
+
+    def close(self) -> None:
+        """Remove the device."""
+
+
+def one_by_one(send: EspSender) -> EspBatchSender:
+    """A batch sender that sends each packet by itself."""
+
+    def send_segments(packets: memoryview, segment_bytes: int, endpoints: Endpoints) -> None:
+        for start in range(0, len(packets), segment_bytes):
+            send(bytes(packets[start : start + segment_bytes]), endpoints)
+
+    return send_segments
+
+
+class UserspacePlane:
+    """Implements `gateway.dataplane.interface.DataPlane`.
+
+    Hand it received ESP with `receive_segments` and `flush` (the receivers of `udp_batch` do), or packet by packet
+    with `receive_esp`. No packet makes it raise: what can't be used is counted and dropped.
+
+    Args:
+        loop: where the device is watched, from now until `close`.
+        device: the TUN device; closed with the plane.
+        send: an `EspTransmitter`, or a function for batches (`one_by_one` makes it from one for single packets).
+        remote_moved: told after the plane itself has begun to send to the new address.
+        description: why this data plane, one sentence for the operator.
+        now: monotonic seconds.
+        random: octets that no one can predict.
+    """
+
+    name = "userspace"
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        device: Device,
+        send: EspTransmitter | EspBatchSender,
+        remote_moved: RemoteMoved,
+        *,
+        description: str = "ESP in Python over a TUN device",
+        now: Callable[[], float] = time.monotonic,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self.description = description
+        self._loop = loop
+        self._device = device
+        self._transmitter = send if isinstance(send, EspTransmitter) else None
+        self._remote_moved = remote_moved
+        self._random = random
+        self._children: dict[int, Child] = {}
+        self._reserved: set[int] = set()
+        self._router = Router()
+        self._statistics = Statistics()
+        self._inbound = Inbound(self._children, device.write, self._move_to_newest, now, self._statistics)
+        self._outbound = Outbound(
+            self._router,
+            device.read,
+            send.send_segments if isinstance(send, EspTransmitter) else send,
+            self._statistics,
+            MAX_SEGMENTS,
+            MAX_BATCH_BYTES,
+        )
+        self._closed = False
+        loop.add_reader(device.fileno(), self._outbound.pump)
+
+    def allocate_spi(self) -> int:
+        """See `DataPlane`."""
+        while True:
+            spi = int.from_bytes(self._random(4), "big")
+            if spi >= _FIRST_SPI and spi not in self._children and spi not in self._reserved:
+                self._reserved.add(spi)
+                return spi
+
+    def install(self, child: ChildSa) -> None:
+        """See `DataPlane`."""
+        if child.spi_in in self._children:
+            raise DataPlaneError(f"child SA {child.spi_in:08x} exists already")
+        state = Child(child, self._random)
+        self._reserved.discard(child.spi_in)
+        self._children[child.spi_in] = state
+        self._router.add(state)
+
+    def remove(self, spi_in: int) -> Counters | None:
+        """See `DataPlane`."""
+        self._reserved.discard(spi_in)
+        child = self._children.pop(spi_in, None)
+        if child is None:
+            return None
+        self._router.remove(child)
+        self._forget_path(child.endpoints)
+        return child.counters()
+
+    def counters(self, spi_in: int) -> Counters | None:
+        """See `DataPlane`."""
+        child = self._children.get(spi_in)
+        return None if child is None else child.counters()
+
+    def move(self, spi_in: int, endpoints: Endpoints) -> None:
+        """Send a child SA's packets to other endpoints: IKE learned that the peer, or its NAT, moved."""
+        child = self._children.get(spi_in)
+        if child is not None:
+            self._change_endpoints(child, endpoints)
+
+    def statistics(self) -> dict[str, int]:
+        """Drops that belong to no child SA, and calls made; for the operator and tests."""
+        return {
+            **asdict(self._statistics),
+            "no_route": self._router.no_route,
+            "refused": self._router.refused,
+            "not_sent": self._transmitter.dropped if self._transmitter else 0,
+        }
+
+    def receive_segments(
+        self, packets: memoryview, segment_bytes: int, remote: tuple[str, int], udp_encapsulated: bool
+    ) -> None:
+        """ESP packets of one sender that lie one after the other, each `segment_bytes` long but for a shorter last.
+
+        Args:
+            packets: from the SPI on, no UDP or IP header.
+            segment_bytes: above 0.
+            remote: as the socket names the sender; of more than two elements, the first two count.
+            udp_encapsulated: whether they came in UDP.
+        """
+        if not self._closed:
+            self._inbound.receive(packets, segment_bytes, remote[:2], udp_encapsulated)
+
+    def flush(self) -> None:
+        """Hand to the device what waits for more of its kind; call it when no more packets are at hand."""
+        if not self._closed:
+            self._inbound.flush()
+
+    def receive_esp(self, packet: bytes | memoryview, remote: tuple[str, int], udp_encapsulated: bool) -> None:
+        """One ESP packet, from the SPI on, to the device at once."""
+        if len(packet):
+            self.receive_segments(memoryview(packet), len(packet), remote, udp_encapsulated)
+            self.flush()
+
+    def close(self) -> None:
+        """See `DataPlane`."""
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.remove_reader(self._device.fileno())
+        for spi_in in list(self._children):
+            self.remove(spi_in)
+        self._device.close()
+
+    def _move_to_newest(self, child: Child, remote: tuple[str, int]) -> None:
+        """RFC 7296 section 2.23: reply to where the last authentic packet came from."""
+        if not child.endpoints.udp_encapsulation:
+            return
+        address: Address = ip_address(remote[0])
+        self._change_endpoints(child, replace(child.endpoints, remote=address, remote_port=remote[1]))
+        self._remote_moved(child.sa.spi_in, address, remote[1])
+
+    def _change_endpoints(self, child: Child, endpoints: Endpoints) -> None:
+        self._forget_path(child.endpoints)
+        child.move(endpoints)
+
+    def _forget_path(self, endpoints: Endpoints) -> None:
+        if self._transmitter is not None:
+            self._transmitter.forget(endpoints)
