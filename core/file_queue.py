@@ -14,10 +14,12 @@ from queue import Empty
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, filesystem
+from kombu.transport.virtual import BrokerState
 from kombu.utils.json import dumps
 
 URL = "ostiary-files://localhost"
 POLLING_INTERVAL_S = 0.2
+LONGEST_WAIT_S = 0.4
 
 TRANSPORT_ALIASES["ostiary-files"] = "core.file_queue:Transport"
 
@@ -44,6 +46,19 @@ class Transport(filesystem.Transport):
     """The transport behind `URL`."""
 
     Channel = Channel
+
+    def __init__(self, client: Any, **options: Any) -> None:
+        super().__init__(client, **options)  # type: ignore[no-untyped-call]
+        # kombu's is shared by all connections of the process, and takes a queue that is bound in one folder for
+        # bound in every other: messages into those would vanish.
+        self.state = BrokerState()  # type: ignore[no-untyped-call]
+
+    def drain_events(  # type: ignore[override]
+        self, connection: Any, timeout: float | None = None
+    ) -> Any:
+        """Wait for a message. A worker waits seconds at a time, and looks only in between whether it shall stop."""
+        wait_s = LONGEST_WAIT_S if timeout is None else min(timeout, LONGEST_WAIT_S)
+        return super().drain_events(connection, timeout=wait_s)  # type: ignore[no-untyped-call]
 
 
 def transport_options(folder: Path) -> dict[str, Any]:
