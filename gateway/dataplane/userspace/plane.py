@@ -107,6 +107,7 @@ class UserspacePlane:
             MAX_BATCH_BYTES,
         )
         self._closed = False
+        self._flush_is_due = False
         loop.add_reader(device.fileno(), self._outbound.pump)
 
     def allocate_spi(self) -> int:
@@ -142,7 +143,7 @@ class UserspacePlane:
         return None if child is None else child.counters()
 
     def move(self, spi_in: int, endpoints: Endpoints) -> None:
-        """Send a child SA's packets to other endpoints: IKE learned that the peer, or its NAT, moved."""
+        """See `DataPlane`."""
         child = self._children.get(spi_in)
         if child is not None:
             self._change_endpoints(child, endpoints)
@@ -172,14 +173,27 @@ class UserspacePlane:
 
     def flush(self) -> None:
         """Hand to the device what waits for more of its kind; call it when no more packets are at hand."""
+        self._flush_is_due = False
         if not self._closed:
             self._inbound.flush()
 
-    def receive_esp(self, packet: bytes | memoryview, remote: tuple[str, int], udp_encapsulated: bool) -> None:
-        """One ESP packet, from the SPI on, to the device at once."""
-        if len(packet):
-            self.receive_segments(memoryview(packet), len(packet), remote, udp_encapsulated)
-            self.flush()
+    def receive_esp(
+        self,
+        packet: bytes,
+        local: str,
+        local_port: int,
+        remote: str,
+        remote_port: int,
+        udp_encapsulated: bool,
+    ) -> None:
+        """One ESP packet, from the SPI on. It reaches the device together with what comes in the same turn of the
+        event loop.
+        """
+        if packet and not self._closed:
+            self._inbound.receive(memoryview(packet), len(packet), (remote, remote_port), udp_encapsulated)
+            if not self._flush_is_due:
+                self._flush_is_due = True
+                self._loop.call_soon(self.flush)
 
     def close(self) -> None:
         """See `DataPlane`."""

@@ -10,10 +10,9 @@ import errno
 import socket
 import struct
 from collections.abc import Callable
-from ipaddress import IPv4Address, ip_address
 from typing import Protocol
 
-from gateway.dataplane.interface import Address, Endpoints
+from gateway.dataplane.interface import Endpoints
 
 UDP_SEGMENT, UDP_GRO = 103, 104
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT = 10, 23, 0
@@ -51,8 +50,8 @@ class SegmentReceiver(Protocol):
         """Nothing more is at hand: hand over what was held back to be joined."""
 
 
-IkeReceiver = Callable[[bytes, tuple[str, int], Address | None], None]
-"""An IKE message without its non-ESP marker, who sent it, and the address it came to, where the socket tells."""
+IkeReceiver = Callable[[bytes, str, RemoteName], None]
+"""An IKE message without its non-ESP marker, the address that it came to, and who sent it."""
 
 
 def prepare(sock: socket.socket) -> None:
@@ -127,7 +126,7 @@ class NatTraversalReceiver:
                     self._esp.receive_segments(self._view[run_start:start], segment_bytes, remote, True)
                 run_start = end
                 if end - start > 4:
-                    self._ike(bytes(self._view[start + 4 : end]), remote, local_address(ancillary))
+                    self._ike(bytes(self._view[start + 4 : end]), local_address(ancillary), remote[:2])
             if size > run_start:
                 self._esp.receive_segments(self._view[run_start:size], segment_bytes, remote, True)
         self._esp.flush()
@@ -157,28 +156,30 @@ class RawEspReceiver:
         self._esp.flush()
 
 
-def local_address(ancillary: list[tuple[int, int, bytes]]) -> Address | None:
-    """The address that a packet came to, from what `recvmsg` says beside it."""
+def local_address(ancillary: list[tuple[int, int, bytes]]) -> str:
+    """The address that a packet came to, from what `recvmsg` says beside it.
+
+    Raises:
+        ValueError: the socket is not `prepare`d.
+    """
     for level, kind, data in ancillary:
-        if level == socket.IPPROTO_IP and kind == _IP_PKTINFO and len(data) >= _PKTINFO_V4.size:
-            return IPv4Address(data[4:8])
-        if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO and len(data) >= _PKTINFO_V6.size:
-            return ip_address(data[:16])
-    return None
+        if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
+            return socket.inet_ntop(socket.AF_INET, data[8:12])
+        if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO:
+            return socket.inet_ntop(socket.AF_INET6, data[:16])
+    raise ValueError("the socket does not tell the address that a packet came to")
 
 
 class _Path:
     """How to send to one pair of endpoints; made once, since the endpoints of a client seldom change."""
 
-    __slots__ = ("address", "ancillary", "segmentation", "sock")
+    __slots__ = ("address", "ancillary", "endpoints", "segmentation", "sock")
 
     def __init__(self, sock: socket.socket, endpoints: Endpoints) -> None:
         self.sock = sock
+        self.endpoints = endpoints
         self.address = (str(endpoints.remote), endpoints.remote_port if endpoints.udp_encapsulation else 0)
         self.segmentation = endpoints.udp_encapsulation
-        self.ancillary: list[tuple[int, int, bytes]] = []
-        if endpoints.local.is_unspecified:
-            return
         if endpoints.local.version == 4:
             pktinfo = _PKTINFO_V4.pack(0, endpoints.local.packed, bytes(4))
             self.ancillary = [(socket.IPPROTO_IP, _IP_PKTINFO, pktinfo)]
@@ -199,7 +200,9 @@ class EspTransmitter:
 
     def __init__(self, socket_for: Callable[[Endpoints], socket.socket | None]) -> None:
         self._socket_for = socket_for
-        self._paths: dict[Endpoints, _Path] = {}
+        # By identity: hashing the addresses of endpoints takes longer than sending. The path holds its endpoints, so
+        # none can be made with the identity of others.
+        self._paths: dict[int, _Path] = {}
         self.dropped = 0
         """Packets that the kernel did not take: no buffer, no route, no socket."""
 
@@ -212,7 +215,7 @@ class EspTransmitter:
 
         At most MAX_SEGMENTS packets and MAX_BATCH_BYTES octets.
         """
-        path = self._paths.get(endpoints)
+        path = self._paths.get(id(endpoints))
         if path is None:
             sock = self._socket_for(endpoints)
             if sock is None:
@@ -220,7 +223,7 @@ class EspTransmitter:
                 return
             if len(self._paths) >= self._MAX_PATHS:
                 self._paths.clear()
-            path = self._paths[endpoints] = _Path(sock, endpoints)
+            path = self._paths[id(endpoints)] = _Path(sock, endpoints)
         if path.segmentation and len(packets) > segment_bytes:
             segment = (socket.IPPROTO_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(segment_bytes))
             try:
@@ -242,4 +245,4 @@ class EspTransmitter:
 
     def forget(self, endpoints: Endpoints) -> None:
         """Drop what is remembered of endpoints that no SA uses any more."""
-        self._paths.pop(endpoints, None)
+        self._paths.pop(id(endpoints), None)

@@ -1,0 +1,84 @@
+"""Which data plane this machine gets, and why, in words for the operator."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from core.errors import OstiaryError
+from core.settings import GatewaySettings
+from gateway.dataplane.interface import DataPlane, EspSender, Network, RemoteMoved
+from gateway.dataplane.kernel_esp import kernel_esp
+from gateway.dataplane.userspace.plane import EspBatchSender, UserspacePlane, one_by_one
+from gateway.dataplane.userspace.tun import TunDevice, TunSettings
+
+
+class OpenDataPlane(DataPlane, Protocol):
+    """A data plane at work, with what the gateway's sockets hand to it."""
+
+    def receive_esp(
+        self,
+        packet: bytes,
+        local: str,
+        local_port: int,
+        remote: str,
+        remote_port: int,
+        udp_encapsulated: bool,
+    ) -> None:
+        """One ESP packet, from the SPI on; ports are 0 without UDP. What can't be used is counted and dropped."""
+
+    def receive_segments(
+        self, packets: memoryview, segment_bytes: int, remote: tuple[str, int], udp_encapsulated: bool
+    ) -> None:
+        """ESP packets of one sender, one after the other, each `segment_bytes` long but for a shorter last one."""
+
+    def flush(self) -> None:
+        """No more packets are at hand: pass on what `receive_segments` held back to join it with more."""
+
+
+def open_data_plane(
+    loop: asyncio.AbstractEventLoop,
+    settings: GatewaySettings,
+    send: EspSender,
+    remote_moved: RemoteMoved,
+    *,
+    send_batch: EspBatchSender | None = None,
+) -> OpenDataPlane:
+    """Open the data plane that the settings ask for.
+
+    Args:
+        loop: watches the TUN device of the userspace data plane.
+        send: sends one ESP packet.
+        remote_moved: told when a client's NAT gave it another address or port.
+        send_batch: sends many packets in one call, where the gateway's sockets can.
+
+    Raises:
+        OstiaryError: it can't be had on this machine, with what to do about it.
+    """
+    if settings.data_plane == "kernel":
+        raise OstiaryError(
+            'gateway.data_plane = "kernel": this version of Ostiary has no kernel data plane yet',
+            fix='set gateway.data_plane = "auto" or "userspace"',
+        )
+    device = TunDevice.open(TunSettings(settings.tun_name, settings.tunnel_mtu_bytes, pool_networks(settings)))
+    return UserspacePlane(
+        loop,
+        device,
+        send_batch or one_by_one(send),
+        remote_moved,
+        description=f"userspace, ESP in Python over the TUN device {settings.tun_name}: {_why(settings)}",
+    )
+
+
+def pool_networks(settings: GatewaySettings) -> tuple[Network, ...]:
+    """Every network of every pool, as it is routed to the clients."""
+    return tuple(network for pool in settings.pools for network in (pool.ipv4, pool.ipv6) if network is not None)
+
+
+def _why(settings: GatewaySettings) -> str:
+    if settings.data_plane == "userspace":
+        return "the settings say so"
+    kernel = kernel_esp()
+    if kernel.available:
+        return f"{kernel.reason}, but this version of Ostiary can't use it yet"
+    return kernel.reason
