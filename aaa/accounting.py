@@ -20,7 +20,9 @@ from core import audit
 from core.audit import Actor
 from core.clock import utc_now
 
-_OPEN = (TunnelSession.id == bindparam("session")) & TunnelSession.ended_at.is_(None)
+# Built once: composing a statement costs more than running it.
+_INSERT = insert(TunnelSession)
+_UPDATE_OPEN = update(TunnelSession).where(TunnelSession.id == bindparam("session"), TunnelSession.ended_at.is_(None))
 
 
 def open_sessions(connection: Connection, starts: Sequence[SessionStart], now: datetime) -> None:
@@ -28,7 +30,7 @@ def open_sessions(connection: Connection, starts: Sequence[SessionStart], now: d
     if not starts:
         return
     connection.execute(
-        insert(TunnelSession),
+        _INSERT,
         [
             {
                 "id": start.session_id,
@@ -63,14 +65,14 @@ def update_sessions(connection: Connection, usages: Sequence[tuple[SessionUsage,
     """Interim accounting; of several for one session only the last counts."""
     newest = {usage.session_id: _counters(usage, at) for usage, at in usages}
     if newest:
-        connection.execute(update(TunnelSession).where(_OPEN), list(newest.values()))
+        connection.execute(_UPDATE_OPEN, list(newest.values()))
 
 
 def close_sessions(connection: Connection, stops: Sequence[tuple[SessionUsage, TerminateCause, datetime]]) -> None:
     """Accounting Stop for each."""
     if stops:
         connection.execute(
-            update(TunnelSession).where(_OPEN),
+            _UPDATE_OPEN,
             [{**_counters(usage, at), "ended_at": at, "terminate_cause": cause.name} for usage, cause, at in stops],
         )
 

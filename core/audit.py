@@ -131,6 +131,12 @@ def record(
     return event
 
 
+# Built once: composing a statement costs more than running it.
+_HEAD = select(AuditHead.event_id, AuditHead.hash).where(AuditHead.id == 1).with_for_update()
+_APPEND = insert(AuditEvent)
+_ADVANCE = update(AuditHead).where(AuditHead.id == 1)
+
+
 def record_many(session: Session, entries: Sequence[Entry]) -> None:
     """Write events in the caller's transaction, in their order: the bulk form of `record`.
 
@@ -140,21 +146,19 @@ def record_many(session: Session, entries: Sequence[Entry]) -> None:
         return
     session.flush()
     connection = session.connection()
-    head = connection.execute(
-        select(AuditHead.event_id, AuditHead.hash).where(AuditHead.id == 1).with_for_update()
-    ).first()
+    head = connection.execute(_HEAD).first()
     last_id, previous = ((head.event_id or 0), head.hash) if head else (0, GENESIS_HASH)
     now = utc_now()
     rows = []
     for event_id, entry in enumerate(entries, start=last_id + 1):
         rows.append(_row(event_id, entry, now, previous))
         previous = rows[-1]["hash"]
-    connection.execute(insert(AuditEvent), rows)
+    connection.execute(_APPEND, rows)
     newest = {"event_id": rows[-1]["id"], "hash": previous}
     if head is None:
         connection.execute(insert(AuditHead), {"id": 1, **newest})
     else:
-        connection.execute(update(AuditHead).where(AuditHead.id == 1), newest)
+        connection.execute(_ADVANCE, newest)
 
 
 def recent_events(

@@ -7,18 +7,19 @@ seen by the very next sign-in.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
 from aaa import accounting
+from aaa.backend import lookups
 from aaa.backend.events import accepted, refused
 from aaa.backend.identity import user_candidates
+from aaa.backend.lookups import NOTHING, CertificateState, CodeState
 from aaa.backend.requests import (
     CloseSession,
     DecideSignIn,
@@ -28,21 +29,16 @@ from aaa.backend.requests import (
     Proof,
     Reply,
     Request,
-    StoredCode,
     UpdateSession,
     WriteEvent,
 )
-from aaa.decision import Context, Decision, DeviceIdentity, Posture, Rule, Subject, decide
+from aaa.decision import Context, Decision, DeviceIdentity, Rule, Subject, decide
 from aaa.interface import Access, Refusal
-from aaa.models import AccessCode, Gateway, User
+from aaa.models import Gateway
 from core import audit
 from core.audit import Entry
 from core.clock import utc_now
-from pki.models import Certificate
-from posture.models import Device
 
-MOST_CODES_PER_USER = 64
-"""Each costs the check of a response; nobody has that many devices."""
 SEEN_INTERVAL_S = 30.0
 
 # These say more about a refusal than a certificate or code that was taken back for the same cause.
@@ -50,27 +46,7 @@ _PERSONAL = frozenset({"revoked-device", "disabled-user"})
 
 R = TypeVar("R", bound=Request)
 
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What the database holds about a device and what was presented for it."""
-
-    subject: Subject | None
-    device: DeviceIdentity | None
-    posture: Posture | None
-
-
-@dataclass(frozen=True, slots=True)
-class _IssuedCertificate:
-    device_id: str | None
-    revoked_at: datetime | None
-    revocation_reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class _IssuedCode:
-    encrypted_nt_hash: bytes
-    expires_at: datetime
+_SEEN = update(Gateway).where(Gateway.name == bindparam("gateway"))
 
 
 class Processor:
@@ -122,19 +98,7 @@ class Processor:
         if not requests:
             return
         candidates = [user_candidates(request.identity) for request in requests]
-        names = {name for names in candidates for name in names}
-        found: dict[str, list[StoredCode]] = {}
-        if names:
-            query = (
-                select(User.name, AccessCode.device_id, AccessCode.encrypted_nt_hash)
-                .outerjoin(AccessCode, AccessCode.user_name == User.name)
-                .where(User.name.in_(sorted(names)))
-                .order_by(AccessCode.expires_at.desc())
-            )
-            for user_name, device_id, encrypted_nt_hash in connection.execute(query):
-                of_user = found.setdefault(user_name, [])
-                if device_id is not None and len(of_user) < MOST_CODES_PER_USER:
-                    of_user.append(StoredCode(device_id, encrypted_nt_hash))
+        found = lookups.codes_of_users(connection, {name for names in candidates for name in names})
         for request, own in zip(requests, candidates, strict=True):
             name = next((candidate for candidate in own if candidate in found), None)
             codes = tuple(found[name]) if name is not None else ()
@@ -145,18 +109,17 @@ class Processor:
     ) -> None:
         if not requests:
             return
-        known = _look_up(connection, {request.proof.device_id for request in requests}, lock=False)
+        known = lookups.devices(connection, {request.proof.device_id for request in requests})
         serials = {request.proof.certificate_serial for request in requests}
-        certificates = _certificates(connection, serials)
-        codes = _codes(connection, {request.proof.device_id for request in requests if request.proof.code})
+        certificates = lookups.certificates(connection, serials)
         now = self._now()
         for request in requests:
             proof, context = request.proof, request.context
-            facts = known.get(proof.device_id, _NOTHING)
+            facts = known.get(proof.device_id, NOTHING)
             decision = decide(
                 facts.subject, facts.device, facts.posture, Context(proof.method, context.gateway), self._rules
             )
-            problem = _credential_problem(proof, certificates, codes, now)
+            problem = _credential_problem(proof, facts.code, certificates, now)
             answer: Access | Refusal
             if problem is not None and decision.code not in _PERSONAL:
                 answer = problem
@@ -201,13 +164,15 @@ class Processor:
         """Between the decision and the start a device may have been revoked: decide again, under its lock."""
         if not requests:
             return
-        known = _look_up(connection, {request.start.access.device_id for request in requests}, lock=True)
-        certificates = _certificates(connection, {request.start.access.certificate_serial for request in requests})
+        known = lookups.devices(connection, {request.start.access.device_id for request in requests}, lock=True)
+        certificates = lookups.certificates(
+            connection, {request.start.access.certificate_serial for request in requests}
+        )
         starts = []
         for request in requests:
             start = request.start
             access = start.access
-            facts = known.get(access.device_id, _NOTHING)
+            facts = known.get(access.device_id, NOTHING)
             decision = decide(
                 facts.subject, facts.device, facts.posture, Context(access.method, start.gateway), self._rules
             )
@@ -232,74 +197,19 @@ class Processor:
         now, name = self._now(), self._gateway()
         if name and (self._seen_at is None or (now - self._seen_at).total_seconds() >= SEEN_INTERVAL_S):
             self._seen_at = now
-            connection.execute(update(Gateway).where(Gateway.name == name).values(last_seen_at=now))
-
-
-_NOTHING = _Known(None, None, None)
+            connection.execute(_SEEN, {"gateway": name, "last_seen_at": now})
 
 
 def _of(requests: Iterable[Request], kind: type[R]) -> list[R]:
     return [request for request in requests if isinstance(request, kind)]
 
 
-def _look_up(connection: Connection, device_ids: Iterable[str], *, lock: bool) -> dict[str, _Known]:
-    query = (
-        select(
-            Device.id,
-            Device.name,
-            Device.owner,
-            Device.state,
-            Device.state_reason,
-            User.name.label("user_name"),
-            User.groups,
-            User.disabled,
-        )
-        .outerjoin(User, User.name == Device.owner)
-        .where(Device.id.in_(sorted(device_ids)))
-    )
-    if lock:
-        # On PostgreSQL a revocation waits for this transaction and then finds its sessions; on SQLite every
-        # writing transaction waits for the one before.
-        query = query.order_by(Device.id).with_for_update(read=True, of=Device)
-    known = {}
-    for row in connection.execute(query):
-        subject = None
-        if row.user_name is not None:
-            subject = Subject(row.user_name, tuple(row.groups), row.disabled)
-        device = DeviceIdentity(row.id, row.name, row.owner)
-        known[row.id] = _Known(subject, device, Posture(row.state, row.state_reason))
-    return known
-
-
-def _certificates(connection: Connection, serials: set[str]) -> dict[str, _IssuedCertificate]:
-    wanted = sorted(serials - {""})
-    if not wanted:
-        return {}
-    query = select(
-        Certificate.serial, Certificate.device_id, Certificate.revoked_at, Certificate.revocation_reason
-    ).where(Certificate.serial.in_(wanted))
-    return {
-        row.serial: _IssuedCertificate(row.device_id, row.revoked_at, row.revocation_reason)
-        for row in connection.execute(query)
-    }
-
-
-def _codes(connection: Connection, device_ids: set[str]) -> dict[str, _IssuedCode]:
-    if not device_ids:
-        return {}
-    query = select(AccessCode.device_id, AccessCode.encrypted_nt_hash, AccessCode.expires_at).where(
-        AccessCode.device_id.in_(sorted(device_ids))
-    )
-    return {row.device_id: _IssuedCode(row.encrypted_nt_hash, row.expires_at) for row in connection.execute(query)}
-
-
 def _credential_problem(
-    proof: Proof, certificates: Mapping[str, _IssuedCertificate], codes: Mapping[str, _IssuedCode], now: datetime
+    proof: Proof, code: CodeState | None, certificates: Mapping[str, CertificateState], now: datetime
 ) -> Refusal | None:
     """Why what the peer proved to have counts no more; a proof of nothing never counts."""
     if proof.code is None:
         return _certificate_problem(proof.certificate_serial, proof.device_id, certificates)
-    code = codes.get(proof.device_id)
     if code is None or code.encrypted_nt_hash != proof.code.encrypted_nt_hash:
         return Refusal("wrong-credential", "the access code was replaced by a new one during the sign-in")
     if code.expires_at <= now:
@@ -308,9 +218,7 @@ def _credential_problem(
     return None
 
 
-def _certificate_problem(
-    serial: str, device_id: str, certificates: Mapping[str, _IssuedCertificate]
-) -> Refusal | None:
+def _certificate_problem(serial: str, device_id: str, certificates: Mapping[str, CertificateState]) -> Refusal | None:
     certificate = certificates.get(serial)
     if certificate is None or certificate.device_id != device_id:
         what = f"certificate {serial}" if serial else "certificate without number"
