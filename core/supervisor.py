@@ -31,6 +31,7 @@ IMPATIENT_S = 30.0
 LINE_BYTES = 64 * 1024
 ANNOUNCEMENT_BYTES = 64 * 1024
 TAIL_LINES = 15
+RULE_WIDTH = 100
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -177,10 +178,11 @@ class Supervisor:
                 lines, rest = [*lines, rest], b""
             for line in lines:
                 self._say(child, line.decode(errors="replace").rstrip("\r"))
-        if rest:
-            self._say(child, rest.decode(errors="replace"))
+        self._say(child, rest.decode(errors="replace"))
 
     def _say(self, child: _Child, line: str) -> None:
+        if not line:
+            return
         child.tail.append(line)
         del child.tail[:-TAIL_LINES]
         with contextlib.suppress(OSError, ValueError):
@@ -200,8 +202,8 @@ class Supervisor:
         labelled = [line.partition(": ") for line in lines]
         width = max((len(label) for label, colon, _ in labelled if colon), default=0)
         body = [f"{label + ':':<{width + 1}}  {text}" if colon else label for label, colon, text in labelled]
-        shown = [f"  {line}" for line in (self._title, "", *body, "", self._footer)]
-        rule = "=" * max(map(len, shown))
+        shown = [f"  {line}".rstrip() for line in (self._title, "", *body, "", self._footer)]
+        rule = "=" * min(max(map(len, shown)), RULE_WIDTH)
         print("\n".join(["", rule, *shown, rule, ""]), file=self._out, flush=True)
 
     async def _stop_all(self, tasks: list[asyncio.Task[None]]) -> None:
