@@ -189,12 +189,12 @@ class Supervisor:
             print(f"{child.command.name:<{self._width}} | {line}", file=self._err, flush=True)
 
     async def _show_banner(self) -> None:
-        everyone = asyncio.gather(*(child.was_ready.wait() for child in self._children))
+        everyone = asyncio.create_task(self._everyone_is_ready())
         try:
-            await asyncio.wait_for(asyncio.shield(everyone), IMPATIENT_S)
-        except TimeoutError:
-            late = ", ".join(child.command.name for child in self._children if not child.was_ready.is_set())
-            print(f"still waiting for: {late}", file=self._err, flush=True)
+            await asyncio.wait({everyone}, timeout=IMPATIENT_S)
+            if not everyone.done():
+                late = ", ".join(child.command.name for child in self._children if not child.was_ready.is_set())
+                print(f"still waiting for: {late}", file=self._err, flush=True)
             await everyone
         finally:
             everyone.cancel()
@@ -205,6 +205,10 @@ class Supervisor:
         shown = [f"  {line}".rstrip() for line in (self._title, "", *body, "", self._footer)]
         rule = "=" * min(max(map(len, shown)), RULE_WIDTH)
         print("\n".join(["", rule, *shown, rule, ""]), file=self._out, flush=True)
+
+    async def _everyone_is_ready(self) -> None:
+        for child in self._children:
+            await child.was_ready.wait()
 
     async def _stop_all(self, tasks: list[asyncio.Task[None]]) -> None:
         """Stop the children one after the other, then the tasks that watch them."""

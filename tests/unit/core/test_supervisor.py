@@ -119,10 +119,23 @@ def test_process_that_can_not_start_ends_everything_with_its_message(tmp_path: P
     assert err.rstrip().endswith("Error: port 500 is taken")
 
 
-def test_command_that_does_not_exist_ends_everything() -> None:
+def test_slow_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "IMPATIENT_S", 0.1)
+
+    async def act(out: Terminal, _err: Terminal) -> None:
+        await out.shows("Ctrl-C ends.")
+
+    code, _out, err = supervise([steady("web"), steady("gateway", before="import time; time.sleep(0.6); ")], act)
+    assert code == 0
+    assert err.splitlines()[0].endswith("gateway")
+    assert err.startswith("still waiting for: ")
+
+
+def test_command_that_does_not_exist_ends_everything(caplog: pytest.LogCaptureFixture) -> None:
     code, _out, err = supervise([steady("web"), Command("gateway", ("/nonexistent/program",))])
     assert code == 1
     assert "/nonexistent/program: No such file or directory" in err
+    assert caplog.records == []
 
 
 def test_process_that_ends_with_code_0_before_it_was_ready_counts_as_not_started() -> None:
