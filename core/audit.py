@@ -203,17 +203,14 @@ def verify_chain(session: Session) -> int:
         AuditError: an event was changed, removed or put between.
     """
     previous, expected_id = GENESIS_HASH, 1
-    events = session.execute(
-        select(*(getattr(AuditEvent, column) for column in (*_HASHED, "hash")))
-        .order_by(AuditEvent.id)
-        .execution_options(yield_per=1000)
-    )
-    for event in events.mappings():
-        if event["id"] != expected_id:
-            raise AuditError(f"audit event {expected_id} is missing")
-        if event["previous_hash"] != previous or _content_hash(event) != event["hash"]:
-            raise AuditError(f"audit event {expected_id} was changed")
-        previous, expected_id = event["hash"], expected_id + 1
+    query = select(*(getattr(AuditEvent, column) for column in (*_HASHED, "hash"))).order_by(AuditEvent.id)
+    with session.execute(query, execution_options={"yield_per": 1000}) as events:
+        for event in events.mappings():
+            if event["id"] != expected_id:
+                raise AuditError(f"audit event {expected_id} is missing")
+            if event["previous_hash"] != previous or _content_hash(event) != event["hash"]:
+                raise AuditError(f"audit event {expected_id} was changed")
+            previous, expected_id = event["hash"], expected_id + 1
     head = session.get(AuditHead, 1, populate_existing=True)
     head_id, head_hash = ((head.event_id or 0), head.hash) if head else (0, GENESIS_HASH)
     if head_id > expected_id - 1:
