@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import cast
 
-from flask import Response, g, request
+from flask import g, request
 from flask import session as form_session
 from sqlalchemy import ColumnElement, CursorResult, delete, or_, select
 from sqlalchemy.orm import Session
+from werkzeug.wrappers import Response
 
 from aaa.models import User
 from core.clock import utc_now

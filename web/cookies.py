@@ -1,4 +1,4 @@
-"""The cookies of the console, all with the `__Host-` prefix: HTTPS only, this host only, no subdomain can set them."""
+"""The cookies of the console, all with the `__Host-` prefix: HTTPS only, and set by no other host."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import hashlib
 import secrets
 from typing import Literal
 
-from flask import Response, request
+from flask import request
+from werkzeug.wrappers import Response
 
 SESSION_COOKIE = "__Host-ostiary-session"
 PENDING_COOKIE = "__Host-ostiary-pending"
@@ -33,7 +34,12 @@ def token_hash(token: str) -> bytes:
 
 
 def set_cookie(
-    response: Response, name: str, value: str, *, max_age_s: int | None = None, same_site: Literal["Lax", "Strict"] = "Lax"
+    response: Response,
+    name: str,
+    value: str,
+    *,
+    max_age_s: int | None = None,
+    same_site: Literal["Lax", "Strict"] = "Lax",
 ) -> None:
     """Set one of the cookies above; without `max_age_s` it ends with the browser."""
     response.set_cookie(name, value, max_age=max_age_s, path="/", secure=True, httponly=True, samesite=same_site)

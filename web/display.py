@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 
@@ -15,6 +16,35 @@ _JUST_NOW = timedelta(seconds=5)
 _SPANS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 METHODS = {"eap-mschapv2": "EAP-MSCHAPv2", "eap-tls": "EAP-TLS", "certificate": "Certificate"}
+ACTIONS = {
+    "ca.create": "CA created",
+    "ca.renew": "CA renewed",
+    "certificate.issue": "Certificate issued",
+    "certificate.revoke": "Certificate revoked",
+    "console.confirm": "Second factor asked again",
+    "console.sign-in": "Console sign-in",
+    "console.sign-out": "Console sign-out",
+    "device.add": "Device added",
+    "device.disconnect": "Device disconnected",
+    "device.issue-code": "Access code issued",
+    "device.quarantine": "Device quarantined",
+    "device.revoke": "Device revoked",
+    "device.trust": "Device trusted",
+    "gateway.start": "Gateway started",
+    "gateway.stop": "Gateway stopped",
+    "invitation.create": "Invitation made",
+    "secrets.rotate": "Secrets re-encrypted",
+    "session.disconnect": "Session disconnected",
+    "session.start": "Session started",
+    "sign-in.accept": "Signed in",
+    "sign-in.refuse": "Sign-in refused",
+    "user.add": "User added",
+    "user.disable": "User disabled",
+    "user.enable": "User enabled",
+    "user.enrol-totp": "Second factor enrolled",
+    "user.set-password": "Password set",
+    "user.set-role": "Role changed",
+}
 DATA_PLANES = {"kernel": "Kernel ESP", "userspace": "Userspace ESP"}
 
 
@@ -55,8 +85,10 @@ def relative(moment: datetime, now: datetime) -> str:
         return "just now"
     seconds = abs(distance.total_seconds())
     size, name = next((item for item in _SPANS if seconds >= item[0]), _SPANS[-1])
-    amount = f"{int(seconds // size)} {name}"
-    return f"in {amount}" if distance > timedelta(0) else f"{amount} ago"
+    # What is to come is rounded up, so that eight hours from now do not read as seven.
+    if distance > timedelta(0):
+        return f"in {math.ceil(seconds / size)} {name}"
+    return f"{int(seconds // size)} {name} ago"
 
 
 def ago(moment: datetime | None) -> Markup:
@@ -96,10 +128,13 @@ def host(address: str) -> str:
 
 
 def action_words(action: str) -> str:
-    """`device.set-state` as words: `Device: set state`."""
-    noun, _, verb = action.partition(".")
-    words = f"{noun}: {verb}" if verb else noun
-    return words.replace("-", " ").capitalize()
+    """`device.revoke` as a person says it: `Device revoked`; an action that is not in the list, spelt out."""
+    return ACTIONS.get(action) or action.replace(".", ": ").replace("-", " ").capitalize()
+
+
+def shortened(text: str) -> str:
+    """Long hexadecimal names (serial numbers, ids) to what tells them apart."""
+    return f"{text[:12]}…" if len(text) >= 32 else text
 
 
 def cause_words(cause: str) -> str:
@@ -116,7 +151,19 @@ def milliseconds(value: float) -> str:
 
 def install(app: Flask) -> None:
     """Make these the filters of the templates."""
-    for function in (human_bytes, duration, exact, ago, clock, since, host, action_words, cause_words, milliseconds):
+    for function in (
+        human_bytes,
+        duration,
+        exact,
+        ago,
+        clock,
+        since,
+        host,
+        action_words,
+        cause_words,
+        shortened,
+        milliseconds,
+    ):
         app.add_template_filter(function)
     app.add_template_filter(lambda method: METHODS.get(method, method), "method_name")
     app.add_template_filter(lambda plane: DATA_PLANES.get(plane, plane or "unknown"), "data_plane_name")

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, delete, exists, select
 from sqlalchemy.orm import Session
 
 from aaa.models import User
+from aaa.users import create_user
 from core.audit import SYSTEM, Actor, record
 from core.clock import utc_now
 from core.runtime import Runtime
@@ -63,10 +64,13 @@ def invite(session: Session, runtime: Runtime, *, role: str, user_name: str | No
 
     Raises:
         ValueError: there is no such role.
+        UserError: nobody can have that name.
     """
     if role not in ROLES:
         raise ValueError(f"no such role: {role}")
     if user_name is not None:
+        if session.get(User, user_name) is None:
+            check_new_name(session, user_name)
         _delete(session, (Invitation.user_name == user_name) & Invitation.used_at.is_(None))
     return f"{portal_url(runtime)}/invitation/{_add(session, role, user_name, actor, LIFETIME, first_run=False)}"
 
@@ -76,12 +80,27 @@ def find(session: Session, token: str) -> Invitation | None:
     if not 0 < len(token) <= LONGEST_TOKEN:
         return None
     row = session.scalar(select(Invitation).where(Invitation.token_hash == token_hash(token)))
-    return row if row is not None and is_open(row) else None
+    return row if row is not None and is_open(session, row) else None
 
 
-def is_open(invitation: Invitation) -> bool:
-    """Whether it can still be used."""
-    return invitation.used_at is None and invitation.expires_at > utc_now()
+def is_open(session: Session, invitation: Invitation) -> bool:
+    """Whether it can still be used: not used, not ended, and its guest not disabled since."""
+    guest = session.get(User, invitation.user_name) if invitation.user_name else None
+    return invitation.used_at is None and invitation.expires_at > utc_now() and not (guest and guest.disabled)
+
+
+def check_new_name(session: Session, name: str) -> None:
+    """Whether a user of this name could be made; nothing of the trial stays.
+
+    Raises:
+        UserError: nobody can have that name.
+        ConflictError: somebody has it.
+    """
+    trial = session.begin_nested()
+    try:
+        create_user(session, name, actor=SYSTEM)
+    finally:
+        trial.rollback()
 
 
 def _add(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from flask import Response
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
+from werkzeug.wrappers import Response
 
 from core.clock import utc_now
 from core.secrets import Secret
@@ -57,14 +57,12 @@ def current(session: Session, *, enrolment: bool) -> PendingSignIn | None:
 
 def password_of(row: PendingSignIn) -> str:
     """The password chosen at the first step of an enrolment."""
-    assert row.encrypted_password is not None
-    return runtime().box.decrypt(row.encrypted_password).reveal().decode()
+    return _decrypted(row.encrypted_password)
 
 
 def totp_secret_of(row: PendingSignIn) -> str:
     """The secret that was shown at the second step of an enrolment."""
-    assert row.encrypted_totp_secret is not None
-    return runtime().box.decrypt(row.encrypted_totp_secret).reveal().decode()
+    return _decrypted(row.encrypted_totp_secret)
 
 
 def hand_over(response: Response, token: str) -> None:
@@ -75,6 +73,12 @@ def hand_over(response: Response, token: str) -> None:
 def take_back(response: Response) -> None:
     """Clear the browser's cookie."""
     clear_cookie(response, PENDING_COOKIE)
+
+
+def _decrypted(token: bytes | None) -> str:
+    if token is None:
+        raise ValueError("this sign-in is no enrolment")
+    return runtime().box.decrypt(token).reveal().decode()
 
 
 def _add(session: Session, row: PendingSignIn, lifetime: timedelta) -> str:

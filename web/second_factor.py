@@ -93,11 +93,12 @@ def is_used(user: User, code: str) -> bool:
     if user.encrypted_totp_secret is None:
         return False
     secret = runtime().box.decrypt(user.encrypted_totp_secret).reveal().decode()
-    return pyotp.TOTP(secret, digits=mfa.CODE_LENGTH, interval=mfa.STEP_S).verify(code.replace(" ", ""), valid_window=1)
+    return pyotp.TOTP(secret, digits=mfa.CODE_LENGTH, interval=mfa.STEP_S).verify(
+        code.replace(" ", ""), valid_window=1
+    )
 
 
 def used_code_message() -> str:
     """Says how long to wait for the next code."""
     left = mfa.STEP_S - int(utc_now().timestamp()) % mfa.STEP_S
     return f"That code has been used already. Wait for the next one: {left} second{'s' if left != 1 else ''}."
-

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import ThreadWorker
 
 from core.errors import OstiaryError
-from core.ready import announce
+from core.ready import READY_VARIABLE, announce
 from core.runtime import Runtime
 from core.settings import Settings, WebSettings
 from web import invitations
@@ -59,10 +60,12 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
         if link is not None:
             lines.append(f"First administrator: {link}")
 
+    supervised = READY_VARIABLE in os.environ
+
     def ready() -> None:
-        for line in lines:
-            say(line)
         announce(lines)
+        for line in [] if supervised else lines:
+            say(line)
 
     # The runtime is closed here and opened anew by the worker: a database connection must not cross a fork.
     Portal(settings, listener.detach(), chain, ready).run()
@@ -82,7 +85,9 @@ def listen(web: WebSettings) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise PortalError(f"the portal can't listen on {web.host} port {web.port}: {error.strerror}", fix=_fix(error)) from None
+        raise PortalError(
+            f"the portal can't listen on {web.host} port {web.port}: {error.strerror}", fix=_fix(error)
+        ) from None
     return listener
 
 
@@ -148,7 +153,8 @@ class Portal(BaseApplication):  # type: ignore[misc]
         return create_app(runtime)
 
     def _context(self) -> Any:
-        assert self._tls is not None
+        if self._tls is None:
+            raise PortalError("a connection came before the certificate was there")
         return self._tls.context
 
 
@@ -160,6 +166,13 @@ class PortalWorker(ThreadWorker):  # type: ignore[misc]
         self._deadlines = Deadlines(REQUEST_S)
         self._deadlines.start()
         super().init_process()
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
+        """What a peer did wrong in TLS, such as not trusting our CA yet, is no event of ours."""
+        if isinstance(exc, ssl.SSLError):
+            self.log.debug("TLS with %s failed: %s", addr, exc)
+            return
+        super().handle_error(req, client, addr, exc)
 
     def handle(self, conn: Any) -> Any:
         """Serve one request, in a thread."""

@@ -28,8 +28,12 @@ def wait_s(session: Session, account: str, address: str) -> float:
     """Seconds for which attempts are refused; 0 lets the attempt pass."""
     now = utc_now()
     limits = _limits(account, address)
-    rows = session.scalars(select(SignInFailures).where(SignInFailures.key.in_(limits), SignInFailures.window_ends_at > now))
-    return max(((row.window_ends_at - now).total_seconds() for row in rows if row.count >= limits[row.key]), default=0.0)
+    rows = session.scalars(
+        select(SignInFailures).where(SignInFailures.key.in_(limits), SignInFailures.window_ends_at > now)
+    )
+    return max(
+        ((row.window_ends_at - now).total_seconds() for row in rows if row.count >= limits[row.key]), default=0.0
+    )
 
 
 def add_failure(session: Session, account: str, address: str) -> bool:
@@ -68,4 +72,6 @@ def _network(address: str) -> str:
         parsed = ip_address(address)
     except ValueError:
         return address[:45]
-    return str(parsed) if parsed.version == 4 else str(ip_network((parsed, IPV6_PREFIX), strict=False).network_address)
+    return (
+        str(parsed) if parsed.version == 4 else str(ip_network((parsed, IPV6_PREFIX), strict=False).network_address)
+    )

@@ -72,7 +72,9 @@ def begin_totp() -> ResponseReturnValue:
         return _page(error.errors)
     secret = Secret(mfa.new_totp_secret().encode())
     with runtime().database.transaction() as session:
-        session.get_one(ConsoleSession, visitor().session_id).encrypted_new_totp_secret = runtime().box.encrypt(secret)
+        session.get_one(ConsoleSession, visitor().session_id).encrypted_new_totp_secret = runtime().box.encrypt(
+            secret
+        )
     return redirect(url_for("account.new_totp"))
 
 
@@ -111,7 +113,9 @@ def sign_out_everywhere() -> ResponseReturnValue:
     who = visitor()
     with runtime().database.transaction() as session:
         count = browser_sessions.end_sessions_of(session, who.user_name)
-        record(session, who.actor, "console.sign-out", "console:portal", reason="everywhere", detail={"browsers": count})
+        record(
+            session, who.actor, "console.sign-out", "console:portal", reason="everywhere", detail={"browsers": count}
+        )
     response = redirect(url_for("signin.password"))
     browser_sessions.take_back(response)
     return response

@@ -50,6 +50,11 @@ class EventFilter(Form):
         """As the query of an address, without what is empty and without the page."""
         return {name: str(value) for name, value in self.model_dump(exclude={"before"}).items() if value}
 
+    def address(self, **page: int) -> str:
+        """The address of the log so filtered, on the page given."""
+        values: dict[str, Any] = {**self.to_query(), **page}
+        return url_for("audit.show", **values)
+
 
 @dataclass(frozen=True, slots=True)
 class Chain:
@@ -77,7 +82,7 @@ def show() -> ResponseReturnValue:
         actions = session.scalars(select(AuditEvent.action).distinct().order_by(AuditEvent.action)).all()
         device_ids = _device_ids(session, [event.target for event in shown])
         chain = _chain(session)
-    older = url_for("audit.show", **wanted.to_query(), before=shown[-1].id) if len(found) > PAGE else None
+    older = wanted.address(before=shown[-1].id) if len(found) > PAGE else None
     return render_template(
         "console/audit.html",
         filter=wanted,
@@ -87,7 +92,7 @@ def show() -> ResponseReturnValue:
         actions=actions,
         device_ids=device_ids,
         chain=chain,
-        newer_url=url_for("audit.show", **wanted.to_query()) if wanted.before else None,
+        newer_url=wanted.address() if wanted.before else None,
         older_url=older,
     )
 
@@ -103,7 +108,7 @@ def verify() -> ResponseReturnValue:
     return redirect(url_for("audit.show"))
 
 
-def _query(wanted: EventFilter) -> Select[tuple[AuditEvent]]:
+def _query(wanted: EventFilter) -> Select[AuditEvent]:
     query = select(AuditEvent).order_by(AuditEvent.id.desc()).limit(PAGE + 1)
     if wanted.q:
         columns = (AuditEvent.actor, AuditEvent.target, AuditEvent.reason)
@@ -124,7 +129,7 @@ def _query(wanted: EventFilter) -> Select[tuple[AuditEvent]]:
 def _device_ids(session: Session, targets: list[str]) -> dict[str, str]:
     names = {target.partition(":")[2] for target in targets if target.startswith("device:")}
     rows = session.execute(select(Device.name, Device.id).where(Device.name.in_(names)))
-    return {name: device_id for name, device_id in rows}
+    return dict(rows.all())
 
 
 def _chain(session: Session) -> Chain:

@@ -161,9 +161,7 @@ def _code_page(device: Device, access_code: str, expires_at: datetime) -> Respon
 def _renew_page(device_id: str, errors: dict[str, str]) -> ResponseReturnValue:
     with runtime().database.reading() as session:
         device = find_device(session, device_id)
-    page = render_template(
-        "console/device_renew.html", device=device, errors=errors, code_lifetime=_code_lifetime()
-    )
+    page = render_template("console/device_renew.html", device=device, errors=errors, code_lifetime=_code_lifetime())
     return make_response(page, 400 if errors else 200)
 
 

@@ -27,7 +27,7 @@ devices = Blueprint("devices", __name__)
 
 LISTED = 500
 SESSIONS_LISTED = 20
-EVENTS_LISTED = 20
+EVENTS_LISTED = 10
 CERTIFICATES_LISTED = 6
 
 
@@ -49,7 +49,10 @@ def show_all() -> ResponseReturnValue:
     query = select(Device).order_by(Device.name).limit(LISTED + 1)
     if wanted.q:
         query = query.where(
-            or_(Device.name.contains(wanted.q.lower(), autoescape=True), Device.owner.contains(wanted.q.lower(), autoescape=True))
+            or_(
+                Device.name.contains(wanted.q.lower(), autoescape=True),
+                Device.owner.contains(wanted.q.lower(), autoescape=True),
+            )
         )
     if wanted.state:
         query = query.where(Device.state == wanted.state)
@@ -93,7 +96,9 @@ def device_page(device_id: str, **extra: Any) -> str:
         except NotFoundError:
             abort(404)
         name = known.device.name
-        about = AuditEvent.target.in_((f"device:{name}", f"device:{device_id}")) | (AuditEvent.actor == f"device:{name}")
+        about = AuditEvent.target.in_((f"device:{name}", f"device:{device_id}")) | (
+            AuditEvent.actor == f"device:{name}"
+        )
         return render_template(
             "console/device.html",
             device=known.device,
@@ -137,7 +142,7 @@ def _live_counts(session: Session) -> dict[str, int]:
         .where(TunnelSession.ended_at.is_(None))
         .group_by(TunnelSession.device_id)
     )
-    return {device_id: count for device_id, count in session.execute(query)}
+    return dict(session.execute(query).all())
 
 
 def _last_connected(session: Session, device_ids: list[str]) -> dict[str, datetime]:
@@ -146,4 +151,4 @@ def _last_connected(session: Session, device_ids: list[str]) -> dict[str, dateti
         .where(TunnelSession.device_id.in_(device_ids))
         .group_by(TunnelSession.device_id)
     )
-    return {device_id: at for device_id, at in session.execute(query)}
+    return dict(session.execute(query).all())

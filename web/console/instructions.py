@@ -80,7 +80,7 @@ def _android(identity: str, user_name: str) -> Instructions:
 
 def _linux(identity: str, user_name: str) -> Instructions:
     return Instructions(
-        "Keep it beside the command, as ostiary-ca.pem.",
+        "Keep it in the folder where you run the command.",
         (
             "Install strongSwan (Debian: apt install charon-cmd libcharon-extra-plugins).",
             "Run the command below; it asks for the access code, and Ctrl-C ends the tunnel.",

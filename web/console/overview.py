@@ -71,9 +71,8 @@ def _facts() -> dict[str, Any]:
     now = utc_now()
     with runtime().database.reading() as session:
         day = AuditEvent.at > now - timedelta(hours=24)
-        live_by_gateway = _counts(
-            session, select(TunnelSession.gateway, func.count()).where(TunnelSession.ended_at.is_(None)), "gateway"
-        )
+        live_query = select(TunnelSession.gateway, func.count()).where(TunnelSession.ended_at.is_(None))
+        live_by_gateway = dict(session.execute(live_query.group_by(TunnelSession.gateway)).all())
         device_counts = {"trusted": 0, "quarantined": 0, "revoked": 0}
         for state, count in session.execute(select(Device.state, func.count()).group_by(Device.state)):
             device_counts[state] = count
@@ -111,17 +110,15 @@ def _gateway_state(gateway: Gateway, session_count: int, now: datetime) -> str:
     return "silent" if session_count else "idle"
 
 
-def _counts(session: Session, query: Any, column: str) -> dict[str, int]:
-    return {name: count for name, count in session.execute(query.group_by(getattr(TunnelSession, column)))}
-
-
 def sign_in_chart(session: Session, now: datetime) -> Chart:
     """Count what the gateways accepted and refused, by the hour of the clock (UTC)."""
     last = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     first = last - timedelta(hours=HOURS - 1)
     accepted, refused = [0] * HOURS, [0] * HOURS
     events = session.execute(
-        select(AuditEvent.at, AuditEvent.action).where(AuditEvent.at >= first, AuditEvent.action.in_(_NETWORK_SIGN_INS))
+        select(AuditEvent.at, AuditEvent.action).where(
+            AuditEvent.at >= first, AuditEvent.action.in_(_NETWORK_SIGN_INS)
+        )
     )
     for at, action in events:
         hour = min(int((at - first).total_seconds() // 3600), HOURS - 1)

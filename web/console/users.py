@@ -57,7 +57,7 @@ def show_all() -> ResponseReturnValue:
         return render_template(
             "console/users.html",
             users=list_users(session),
-            device_counts={owner: count for owner, count in counts},
+            device_counts=dict(counts.all()),
         )
 
 
@@ -193,8 +193,8 @@ def _keep_an_administrator(session: Session) -> None:
 
 
 def _invite(session: Session, user: User) -> str:
-    assert user.role is not None
-    return invitations.invite(session, runtime(), role=user.role, user_name=user.name, actor=visitor().actor)
+    role = user.role or ""  # refused as no role where there is none
+    return invitations.invite(session, runtime(), role=role, user_name=user.name, actor=visitor().actor)
 
 
 def _find(session: Session, name: str) -> User:

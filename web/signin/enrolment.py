@@ -1,9 +1,9 @@
 """From a one-time link to an account with two factors.
 
-    GET  /first-run/TOKEN, /invitation/TOKEN   choose name and password
-    POST the same                              a pending enrolment: nothing is made yet
-    GET  /enrolment                            the QR code
-    POST /enrolment                            the first code was right: the account is made, the link is used up
+GET  /first-run/TOKEN, /invitation/TOKEN   choose name and password
+POST the same                              a pending enrolment: nothing is made yet
+GET  /enrolment                            the QR code
+POST /enrolment                            the first code was right: the account is made, the link is used up
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from aaa.models import User
 from aaa.users import LONGEST_PASSWORD, SHORTEST_PASSWORD, UserError, create_user, set_password, set_role
 from core.audit import Actor
 from core.clock import utc_now
-from core.errors import OstiaryError
+from core.errors import ConflictError
 from web import browser_sessions, invitations, pending
 from web.access import ROLE_MEANINGS, Permission, requires
 from web.browser_name import browser_name
@@ -51,7 +51,9 @@ def check_password(password: str, repeated: str, name: str) -> None:
         FormError: what to do better, beside its field.
     """
     if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
-        raise FormError({"password": f"Use {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters; a sentence is fine."})
+        raise FormError(
+            {"password": f"Use {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters; a sentence is fine."}
+        )
     short_name = name.lower().partition("@")[0]
     if len(short_name) >= 3 and short_name in password.lower():
         raise FormError({"password": "Leave your name out of the password."})
@@ -88,7 +90,7 @@ def choose_account(token: str) -> ResponseReturnValue:
         form = read_form(AccountForm)
         name = invitation.user_name or form.name.lower()
         check_password(form.password, form.repeated, name)
-        _rehearse(invitation, name, form)
+        _check_name(invitation, name)
     except FormError as error:
         return _account_page(invitation, existing, error.errors)
     with runtime().database.transaction() as session:
@@ -140,7 +142,7 @@ def _make_account(session: Session, row: PendingSignIn, typed: str) -> str | Non
     """All or nothing: user, role, password, second factor, the used link and the session. None for a dead link."""
     waiting = session.get(PendingSignIn, row.token_hash)
     invitation = session.get(Invitation, row.invitation_id, with_for_update=True)
-    if waiting is None or invitation is None or not invitations.is_open(invitation):
+    if waiting is None or invitation is None or not invitations.is_open(session, invitation):
         return None
     actor = Actor("user", row.user_name)
     user = _user_for(session, invitation, row.user_name, row.display_name, actor)
@@ -164,24 +166,20 @@ def _user_for(session: Session, invitation: Invitation, name: str, display_name:
     return existing
 
 
-def _rehearse(invitation: Invitation, name: str, form: AccountForm) -> None:
+def _check_name(invitation: Invitation, name: str) -> None:
     """Refuse a name that is taken or can't be used now, and not only after the second factor.
 
     Raises:
         FormError: beside the name.
     """
+    if invitation.user_name:
+        return
     try:
         with runtime().database.transaction() as session:
-            if invitation.user_name and session.get(User, name) is not None:
-                return
-            trial = session.begin_nested()
-            try:
-                create_user(session, name, display_name=form.display_name, actor=Actor("user", name))
-            finally:
-                trial.rollback()
+            invitations.check_new_name(session, name)
     except UserError as error:
         raise FormError.of(error, "name") from None
-    except OstiaryError:
+    except ConflictError:
         raise FormError({"name": "This name is taken."}) from None
 
 

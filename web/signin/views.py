@@ -1,9 +1,9 @@
 """Sign-in in two steps, and sign-out.
 
-    GET  /sign-in        name and password
-    POST /sign-in        right: a pending sign-in, on to the code; wrong: the same page, one message for all causes
-    GET  /sign-in/code   six digits
-    POST /sign-in/code   right: a session with a new token; wrong five times: back to the start
+GET  /sign-in        name and password
+POST /sign-in        right: a pending sign-in, on to the code; wrong: the same page, one message for all causes
+GET  /sign-in/code   six digits
+POST /sign-in/code   right: a session with a new token; wrong five times: back to the start
 """
 
 from __future__ import annotations

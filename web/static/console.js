@@ -8,8 +8,7 @@ function relative(moment, now) {
   const distance = Math.abs(seconds);
   if (distance < 5) return "just now";
   const [name, size] = spans.find(([, length]) => distance >= length) ?? spans[3];
-  const amount = `${Math.floor(distance / size)} ${name}`;
-  return seconds < 0 ? `in ${amount}` : `${amount} ago`;
+  return seconds < 0 ? `in ${Math.ceil(distance / size)} ${name}` : `${Math.floor(distance / size)} ${name} ago`;
 }
 
 function refreshTimes() {
