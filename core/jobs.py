@@ -150,9 +150,4 @@ def _queue_folder(settings: Settings) -> Path:
 
 
 def _transport_options(settings: Settings) -> dict[str, Any]:
-    if settings.jobs.broker_url is None:
-        return file_queue.transport_options(_queue_folder(settings))
-    # Redis names its time-outs here; the others take broker_connection_timeout.
-    if settings.jobs.broker_url.startswith("redis"):
-        return {"socket_connect_timeout": PUBLISH_TIMEOUT_S, "socket_timeout": 30.0}
-    return {}
+    return {} if settings.jobs.broker_url else file_queue.transport_options(_queue_folder(settings))

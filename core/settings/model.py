@@ -75,6 +75,14 @@ class JobSettings(_Section):
     """Celery; without a broker URL, its filesystem broker in the state directory."""
 
     broker_url: str | None = None
+
+    @field_validator("broker_url")
+    @classmethod
+    def _known_broker(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("amqp://", "amqps://")):
+            raise ValueError("allowed are amqp://USER:PASSWORD@HOST/VHOST and amqps://...")
+        return url
+
     sweep_interval_s: Seconds = 10.0
 
 

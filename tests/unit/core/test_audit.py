@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from datetime import timedelta
 from typing import Any
@@ -226,6 +228,23 @@ def test_threads_that_write_at_once_make_one_chain(runtime: Runtime) -> None:
         thread.join(timeout=60)
     assert errors == []
     assert verify(runtime) == 4 * 5 * 5
+
+
+def test_processes_that_write_at_once_make_one_chain(runtime: Runtime) -> None:
+    program = (
+        "import sys; from pathlib import Path; from core import audit; from core.runtime import Runtime\n"
+        "from core.settings import Settings\n"
+        "with Runtime.open(Settings(state_dir=Path(sys.argv[1]))) as runtime:\n"
+        "    for _ in range(25):\n"
+        "        with runtime.database.transaction() as session:\n"
+        "            audit.record(session, audit.SYSTEM, 'a.b', 'c:d')\n"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", program, str(runtime.settings.state_dir)], stderr=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    assert [process.communicate(timeout=60)[1] for process in processes] == [b""] * 3
+    assert verify(runtime) == 3 * 25
 
 
 def test_recent_events_are_filtered_and_paged(runtime: Runtime) -> None:

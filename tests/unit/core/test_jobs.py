@@ -143,8 +143,6 @@ def test_wake_without_a_broker_does_no_harm(settings: Settings) -> None:
     started = time.monotonic()
     assert not jobs.wake(unreachable, 1)
     assert time.monotonic() - started < 5
-    unknown = settings.model_copy(update={"jobs": JobSettings(broker_url="nonsense://x")})
-    assert not jobs.wake(unknown, 1)
     blocked = settings.model_copy(update={"state_dir": Path("/proc/nowhere")})
     assert not jobs.wake(blocked, 1)
 

@@ -97,6 +97,7 @@ def test_settings_can_not_be_changed_afterwards() -> None:
         ("log = 'loud'", "log", "must be a table"),
         ("[log]\nlevel = 'loud'", "log.level", "'debug', 'info', 'warning' or 'error'"),
         ("[database]\nurl = 'mysql://u@h/n'", "database.url", "sqlite:///PATH and postgresql://"),
+        ("[jobs]\nbroker_url = 'redis://h/0'", "jobs.broker_url", "amqp://USER:PASSWORD@HOST/VHOST"),
         ("[web]\nthreads = 1000", "web.threads", "less than or equal to 256"),
     ],
 )

@@ -223,7 +223,7 @@ def test_process_that_does_not_stop_is_killed_with_what_it_started(
     code, _out, _err = supervise([stubborn], act)
     assert code == 0
     assert time.monotonic() - started < 10
-    assert _state(int(pid_file.read_text())) in {None, "Z"}
+    wait_for_end(int(pid_file.read_text()))
 
 
 def test_nonsense_on_the_ready_pipe_is_not_readiness() -> None:
@@ -250,8 +250,13 @@ def test_children_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
         while "up" not in process.stdout.readline():
             assert process.poll() is None
         process.kill()
+    wait_for_end(int(pid_file.read_text()))
+
+
+def wait_for_end(pid: int) -> None:
+    """A killed process is gone, or a zombie that nobody waits for, within a moment."""
     deadline = time.monotonic() + 5
-    while _state(int(pid_file.read_text())) not in {None, "Z"}:
+    while _state(pid) not in {None, "Z"}:
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
