@@ -24,7 +24,7 @@ from tests.lab.enrolment import Laptop
 from tests.lab.namespaces import Lab
 from tests.lab.ostiary import Ostiary
 from tests.lab.processes import LabError, wait_for
-from tests.lab.strongswan import InitiateResult, StrongSwanClient
+from tests.lab.strongswan import StrongSwanClient
 from tests.lab.strongswan_config import ClientConfig
 from tests.lab.topology import GATEWAY_INSIDE_IPV4, GATEWAY_IPV4, INSIDE_IPV4, INSIDE_IPV6, Site, build_site
 from tests.lab.web_visitor import Page, WebVisitor
@@ -132,7 +132,7 @@ def _in_service(story: Story, lab: Lab, site: Site, ostiary: Ostiary) -> None:
         _connect(story, client, "EAP_MSCHAPV2")
         _use(story, site, client)
         with story.step("the console shows the session"):
-            expect(console.open(f"{PORTAL}/sessions"), DEVICE, "eap-mschapv2")
+            expect(console.open(f"{PORTAL}/sessions"), DEVICE, "EAP-MSCHAPv2")
         with story.step("the laptop leaves"):
             client.terminate()
             ostiary.wait_for_session(lambda row: row.terminate_cause == "USER_REQUEST", "that was left")
@@ -151,9 +151,7 @@ def _in_service(story: Story, lab: Lab, site: Site, ostiary: Ostiary) -> None:
         credential=credential,
     )
     with StrongSwanClient(site.home, tls, lab.directory / "tls") as client:
-        result = _connect(story, client, "EAP_TLS")
-        if "negotiated TLS 1.3" not in result.output:
-            raise LabError("TLS 1.3 was not used")
+        _connect(story, client, "EAP_TLS")
         _ping(story, site)
         story.chapter("The laptop is stolen")
         _revoke(story, site, console, client, laptop)
@@ -188,7 +186,7 @@ def _enrol(story: Story, console: WebVisitor) -> Laptop:
     return laptop
 
 
-def _connect(story: Story, client: StrongSwanClient, method: str) -> InitiateResult:
+def _connect(story: Story, client: StrongSwanClient, method: str) -> None:
     with story.step("connected: handshake, addresses and tunnel") as facts:
         result = client.connect()
         if f"EAP method {method} succeeded" not in result.output:
@@ -198,7 +196,6 @@ def _connect(story: Story, client: StrongSwanClient, method: str) -> InitiateRes
             f"addresses {result.virtual_ipv4} and {result.virtual_ipv6}, reaching {', '.join(sa.remote_selectors)}"
         )
         facts.append(f"IKE {sa.ike_suite}, ESP {sa.esp_suite}, through the NAT")
-    return result
 
 
 def _use(story: Story, site: Site, client: StrongSwanClient) -> None:

@@ -28,10 +28,11 @@ def assert_refused(client: StrongSwanClient, ostiary: Ostiary, *, notify: str, c
     result = client.initiate()
     assert not result.ok
     assert notify in result.output
-    event = ostiary.wait_for_audit(mark, lambda event: event.action == "sign-in.refuse", "that someone was refused")
+    event = ostiary.wait_for_audit(
+        mark, lambda event: event.action == "sign-in.refuse" and event.detail["code"] == code, f"with code {code}"
+    )
     assert event.outcome == "refused"
     assert event.reason
-    assert event.detail["code"] == code
     assert event.detail["remote_address"] == CLIENT_IPV4
     assert ostiary.sessions(live=True) == []
     assert client.list_sas() == []
@@ -58,8 +59,10 @@ def test_unknown_user_sees_what_a_wrong_password_sees(
     for changes in ({"password": "not the access code"}, {"identity": "malic"}):
         output = clients.eap_mschapv2(site.client, laptop, **changes).initiate().output
         clients.stop()
-        lines = output.splitlines()
-        shapes.append([line for line in lines if "received packet" in line or "parsed IKE_AUTH" in line])
+        # Before the identity is asked for, only the length of the gateway's ECDSA signature may vary.
+        conversation = output[output.index("EAP/REQ/ID") :].splitlines()
+        shapes.append([line for line in conversation if "received packet" in line or "parsed IKE_AUTH" in line])
+    assert len(shapes[0]) >= 4
     assert shapes[0] == shapes[1]
 
 

@@ -48,7 +48,9 @@ class ClientConfig:
     fragment_size_bytes: int = 1280
     dpd_delay_s: int = 0
     """0 is never."""
-    tls_version: Literal["1.2", "1.3"] = "1.3"
+    tls_version: Literal["1.2", "1.3"] = "1.2"
+    """Inside EAP. With TLS 1.3, strongSwan 5.9.8 understands itself only: it is older than RFC 9190, ends with a
+    segmentation fault where the server sends the protected success indication, and derives another MSK."""
     signature_authentication: bool = True
     """Offer RFC 7427; without it the classic methods are used."""
 
