@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from gateway.ike.constants import IKE_HEADER_BYTES, IKE_VERSION, ExchangeType, Flag, PayloadType
 from gateway.ike.crypto.protection import Protection, make_protection
 from gateway.ike.errors import InvalidSyntax
-from gateway.ike.fragments import FRAGMENT_NUMBERS, Reassembly, cut
+from gateway.ike.fragments import FRAGMENT_NUMBERS, Fragment, Reassembly, cut
 from gateway.ike.keymat import IkeKeys
 from gateway.ike.message import Header, Payloads, chain, parse_payloads
 from gateway.ike.proposals import IkeSuite
@@ -25,7 +25,18 @@ _IP_HEADER_BYTES = {4: 20, 6: 40}
 class Channel:
     """Keys of both directions, with the fragments that are on their way in."""
 
-    __slots__ = ("_inbound", "_outbound", "_random", "_reassembly", "_role", "_spis", "fragmentation", "room_bytes")
+    __slots__ = (
+        "_inbound",
+        "_outbound",
+        "_random",
+        "_requests",
+        "_responses",
+        "_role",
+        "_spis",
+        "first_datagram",
+        "fragmentation",
+        "room_bytes",
+    )
 
     def __init__(
         self, suite: IkeSuite, keys: IkeKeys, spi_i: bytes, spi_r: bytes, *, is_initiator: bool, random: Random
@@ -37,7 +48,10 @@ class Channel:
         self._role = Flag.INITIATOR if is_initiator else 0
         self._spis = spi_i, spi_r
         self._random = random
-        self._reassembly = Reassembly()
+        # The message ids of the two sides are counted apart, so a request and a response may have the same one.
+        self._requests, self._responses = Reassembly(), Reassembly()
+        self.first_datagram = b""
+        """Of the message that `open` returned last: its first fragment, where it came in several."""
         self.fragmentation = False
         """Both sides announced IKEV2_FRAGMENTATION_SUPPORTED."""
         self.room_bytes = 0
@@ -81,46 +95,49 @@ class Channel:
 
         Raises:
             IntegrityError: not authentic: drop it, change nothing.
-            InvalidSyntax: no SK or SKF payload where it must be, or fragments that do not fit: drop it as well,
-                for this is found before anything was verified.
-            AuthenticButInvalid: authentic, and its inner payloads are malformed.
+            InvalidSyntax: no SK or SKF payload where it must be, or fragment numbers that do not fit: drop it as
+                well, for this is found before anything was verified.
+            AuthenticButInvalid: authentic, and what is inside is malformed.
+            UnsupportedCriticalPayload: authentic, with a payload that we have to understand and do not.
         """
-        if header.next_payload == PayloadType.SK:
-            first, offset, length = self._sk_header(data)
-            plain = self._inbound.open(data[:offset], data[offset:length])
-        elif header.next_payload == PayloadType.SKF and self.fragmentation:
-            whole = self._open_fragment(header, data)
-            if whole is None:
-                return None
-            first, plain = whole
-        else:
-            raise InvalidSyntax("no encrypted payload")
-        try:
-            return parse_payloads(first, plain)
-        except InvalidSyntax as error:
-            raise AuthenticButInvalid(str(error)) from None
-
-    @staticmethod
-    def _sk_header(data: bytes) -> tuple[int, int, int]:
-        """(first inner payload, offset of the body, end): SK is the first and only outer payload."""
         if len(data) < IKE_HEADER_BYTES + _SK_HEADER.size:
-            raise InvalidSyntax("SK payload too short")
+            raise InvalidSyntax("encrypted payload too short")
         first, _, length = _SK_HEADER.unpack_from(data, IKE_HEADER_BYTES)
         if IKE_HEADER_BYTES + length != len(data):
-            raise InvalidSyntax("SK payload is not the last one")
-        return first, IKE_HEADER_BYTES + _SK_HEADER.size, len(data)
+            raise InvalidSyntax("the encrypted payload is not the last one")
+        if header.next_payload == PayloadType.SK:
+            offset = IKE_HEADER_BYTES + _SK_HEADER.size
+            try:
+                plain = self._inbound.open(data[:offset], data[offset:])
+                self.first_datagram = data
+                return parse_payloads(first, plain)
+            except InvalidSyntax as error:
+                raise AuthenticButInvalid(str(error)) from None
+        if header.next_payload == PayloadType.SKF and self.fragmentation:
+            return self._open_fragment(header, first, data)
+        raise InvalidSyntax("no encrypted payload")
 
-    def _open_fragment(self, header: Header, data: bytes) -> tuple[int, bytes] | None:
-        first, offset, end = self._sk_header(data)
-        if end - offset < FRAGMENT_NUMBERS.size:
+    def _open_fragment(self, header: Header, first: int, data: bytes) -> Payloads | None:
+        offset = IKE_HEADER_BYTES + _SKF_HEADER_BYTES
+        if len(data) < offset:
             raise InvalidSyntax("SKF payload too short")
-        number, total = FRAGMENT_NUMBERS.unpack_from(data, offset)
-        offset += FRAGMENT_NUMBERS.size
-        self._reassembly.check_numbers(number, total)
-        if not self._reassembly.wants(header.message_id, number, total):
+        number, total = FRAGMENT_NUMBERS.unpack_from(data, IKE_HEADER_BYTES + _SK_HEADER.size)
+        reassembly = self._responses if header.is_response else self._requests
+        reassembly.check_numbers(number, total)
+        if not reassembly.wants(header.message_id, number, total):
             return None
-        plain = self._inbound.open(data[:offset], data[offset:])
-        return self._reassembly.add(header.message_id, number, total, first, plain)
+        try:
+            plain = self._inbound.open(data[:offset], data[offset:])
+            self.first_datagram = data
+            whole = reassembly.add(
+                header.message_id, number, total, Fragment(first, plain, data if number == 1 else b"")
+            )
+            if whole is None:
+                return None
+            self.first_datagram = whole.datagram
+            return parse_payloads(whole.first_payload, whole.plain)
+        except InvalidSyntax as error:
+            raise AuthenticButInvalid(str(error)) from None
 
 
 class AuthenticButInvalid(InvalidSyntax):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from typing import NamedTuple
 
 from gateway.ike.errors import InvalidSyntax
 
@@ -13,18 +14,27 @@ MAX_REASSEMBLED_BYTES = 32_768
 FRAGMENT_NUMBERS = struct.Struct("!HH")
 
 
+class Fragment(NamedTuple):
+    """A verified fragment, or the whole message, then with the datagram of the first fragment."""
+
+    first_payload: int
+    """Type of the first inner payload; in fragment 1 only."""
+    plain: bytes
+    datagram: bytes
+
+
 class Reassembly:
     """The fragments of one message. Only fragments whose ICV has verified are handed in."""
 
-    __slots__ = ("_first_payload", "_parts", "_size", "_total", "message_id")
+    __slots__ = ("_parts", "_size", "_total", "message_id")
 
     def __init__(self) -> None:
         self.message_id = -1
         self._reset(0)
 
     def _reset(self, total: int) -> None:
-        self._total, self._size, self._first_payload = total, 0, 0
-        self._parts: dict[int, bytes] = {}
+        self._total, self._size = total, 0
+        self._parts: dict[int, Fragment] = {}
 
     def clear(self) -> None:
         """Forget what was collected."""
@@ -46,10 +56,8 @@ class Reassembly:
             return True
         return total == self._total and number not in self._parts
 
-    def add(
-        self, message_id: int, number: int, total: int, first_payload: int, plain: bytes
-    ) -> tuple[int, bytes] | None:
-        """Store one verified fragment; return (first payload type, inner payloads) when all are there.
+    def add(self, message_id: int, number: int, total: int, fragment: Fragment) -> Fragment | None:
+        """Store one verified fragment that is wanted; return the whole message when all are there.
 
         Raises:
             InvalidSyntax: together they are too long.
@@ -57,19 +65,17 @@ class Reassembly:
         if message_id != self.message_id or total > self._total:
             self._reset(total)
             self.message_id = message_id
-        self._size += len(plain)
+        self._size += len(fragment.plain)
         if self._size > MAX_REASSEMBLED_BYTES:
             self.clear()
             raise InvalidSyntax("reassembled message too long")
-        self._parts[number] = plain
-        if number == 1:
-            self._first_payload = first_payload
-        if len(self._parts) < self._total:
+        self._parts[number] = fragment
+        if len(self._parts) < total:
             return None
-        whole = b"".join(self._parts[index] for index in range(1, self._total + 1))
-        first = self._first_payload
+        plain = b"".join(self._parts[index].plain for index in range(1, total + 1))
+        whole = self._parts[1]._replace(plain=plain)
         self.clear()
-        return first, whole
+        return whole
 
 
 def cut(plain: bytes, room_bytes: int, sealed_bytes: Callable[[int], int]) -> list[bytes]:

@@ -11,6 +11,9 @@ from gateway.ike.crypto.protection import AEAD_CIPHERS
 from gateway.ike.errors import NoProposalChosen
 from gateway.ike.payloads.security_association import Proposal, Transform
 
+MAX_NAMED_TRANSFORMS = 100
+"""In the text of a refusal."""
+
 
 @dataclass(frozen=True, slots=True)
 class IkeSuite:
@@ -181,11 +184,21 @@ _NAMES: dict[int, type[Encr | Prf | Integ | Group | Esn]] = {
 
 
 def describe(proposals: Sequence[Proposal]) -> str:
-    """What a peer offered, for the operator: `[AES_CBC_256 HMAC_SHA1_96 MODP_1024] [...]`."""
-    return " ".join(
-        "[" + " ".join(_transform_name(transform) for transform in proposal.transforms) + "]"
-        for proposal in proposals
-    )
+    """What a peer offered, for the operator: `[AES_CBC_256 HMAC_SHA1_96 MODP_1024] [...]`.
+
+    Anyone can have this written into the audit log, so it has an end, beyond what any stock client offers.
+    """
+    parts, named = [], 0
+    for proposal in proposals:
+        if named == MAX_NAMED_TRANSFORMS:
+            parts.append("...")
+            break
+        names = [_transform_name(transform) for transform in proposal.transforms[: MAX_NAMED_TRANSFORMS - named]]
+        named += len(names)
+        if len(names) < len(proposal.transforms):
+            names.append("...")
+        parts.append("[" + " ".join(names) + "]")
+    return " ".join(parts)
 
 
 def policy_text(policy: ProposalPolicy) -> str:

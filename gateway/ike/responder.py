@@ -28,6 +28,8 @@ from gateway.ike.sa import IkeSa
 _NO_SPI = bytes(8)
 _HALF_OPEN_PREFIX_BITS_V6 = 64
 _MAX_VERSION_NOTIFIES_PER_S = 10
+MAX_INIT_BYTES = 8192
+"""Of an IKE_SA_INIT request, which is kept while the SA is half-open. Stock clients send 300 to 1200 bytes."""
 
 
 @dataclass(slots=True)
@@ -163,17 +165,19 @@ class Responder:
     # --- IKE_SA_INIT ----------------------------------------------------------------------------------------
 
     def _receive_init(self, header: Header, data: bytes, path: Path, now: float) -> None:
-        if header.version != IKE_VERSION and header.version >> 4 > IKE_VERSION >> 4:
-            self._refuse_version(header, path, now)
-            return
         if header.is_response or not header.from_initiator or header.message_id or header.spi_i == _NO_SPI:
             self.statistics.dropped += 1
             return
+        if header.version >> 4 != IKE_VERSION >> 4 or len(data) > MAX_INIT_BYTES:
+            self.statistics.dropped += 1
+            if header.version >> 4 > IKE_VERSION >> 4:
+                self._refuse_version(header, path, now)
+            return
         half_open = self._half_open.get((path.remote, path.remote_port, header.spi_i))
         if half_open is not None:
+            # However far the handshake has come since: this request is in the clear, so is what it gets.
             if data == half_open.init_request:
-                for datagram in half_open.peer.cached_response:
-                    self.transmit(datagram, path)
+                self.transmit(half_open.init_response, path)
             return
         try:
             self._begin(header, data, path, now)
@@ -186,11 +190,10 @@ class Responder:
     def _begin(self, header: Header, data: bytes, path: Path, now: float) -> None:
         payloads = parse_payloads(header.next_payload, data[IKE_HEADER_BYTES:])
         payloads = admit(ExchangeType.IKE_SA_INIT, payloads, response=False, encrypted=False)
-        request = ike_sa_init.parse_request(payloads)
         if len(self._half_open) >= self.config.cookie_threshold:
-            cookie = request.notify(NotifyType.COOKIE)
-            if cookie is None or not self._cookies.check(cookie.data, request.nonce, path.remote, header.spi_i, now):
-                fresh = self._cookies.make(request.nonce, path.remote, header.spi_i, now)
+            nonce, cookie = ike_sa_init.nonce_and_cookie(payloads)
+            if not self._cookies.check(cookie, nonce, path.remote, header.spi_i, now):
+                fresh = self._cookies.make(nonce, path.remote, header.spi_i, now)
                 self.transmit(ike_sa_init.stateless_notify(header, NotifyType.COOKIE, fresh), path)
                 self.statistics.cookies_sent += 1
                 return
@@ -201,6 +204,7 @@ class Responder:
         ):
             self.statistics.dropped += 1
             return
+        request = ike_sa_init.parse_request(payloads)
         try:
             suite, answer = ike_sa_init.choose(request, self.config)
         except NoProposalChosen as error:
@@ -224,7 +228,6 @@ class Responder:
 
     def _refuse_version(self, header: Header, path: Path, now: float) -> None:
         """INVALID_MAJOR_VERSION (section 2.5), a few a second at most."""
-        self.statistics.dropped += 1
         if now < self._version_notify_at:
             return
         self._version_notify_at = max(now, self._version_notify_at) + 1 / _MAX_VERSION_NOTIFIES_PER_S

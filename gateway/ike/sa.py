@@ -14,7 +14,7 @@ from gateway.ike.child import Assignment, Child
 from gateway.ike.config import ResponderConfig
 from gateway.ike.constants import ExchangeType, NotifyType, PayloadType, ProtocolId
 from gateway.ike.crypto.key_exchange import KeyPair
-from gateway.ike.errors import IkeError, IntegrityError, InvalidSyntax
+from gateway.ike.errors import IkeError, IntegrityError, InvalidSyntax, UnsupportedCriticalPayload
 from gateway.ike.events import (
     CloseCause,
     Event,
@@ -33,6 +33,7 @@ from gateway.ike.proposals import IkeSuite
 from gateway.ike.states import UNFINISHED, Input, State, transition
 from gateway.ike.window import OwnRequest, PeerRequests, Verdict
 
+MIN_MSK_BYTES = 64
 KEEPALIVE = b"\xff"
 """The NAT-keepalive of RFC 3948 section 2.3; it goes out without a non-ESP marker."""
 
@@ -214,8 +215,15 @@ class IkeSa:
             self._guard(lambda: ike_auth.send_eap_request(self, packet), now)
 
     def eap_succeeded(self, packet: bytes, msk: bytes, now: float) -> None:
-        """AAA says yes; the peer must now prove with AUTH that it holds the MSK."""
+        """AAA says yes; the peer must now prove with AUTH that it holds the MSK.
+
+        An MSK shorter than RFC 3748 section 7.10 has it is a fault of the backend: nobody enters with it.
+        """
         if self.auth is not None and self.state is State.EAP and self.peer.in_progress:
+            if len(msk) < MIN_MSK_BYTES:
+                self.report_failure("no-msk", f"AAA accepted, but with an MSK of {len(msk)} bytes")
+                self.refuse(now)
+                return
             self.move(Input.EAP_SUCCESS)
             self.auth.msk = msk
             self.respond(ExchangeType.IKE_AUTH, [(PayloadType.EAP, packet)])
@@ -345,26 +353,24 @@ class IkeSa:
         if verdict is not Verdict.NEW or self.state is State.CLOSED:
             return
         channel = self.channel or self._derive_channel(header)
+        problem: IkeError | None = None
+        payloads = None
         try:
             payloads = channel.open(header, data)
-        except AuthenticButInvalid as error:
-            self._begin_request(data, path, now)
-            self._answer_error(header, error, now)
-            return
-        if header.next_payload == PayloadType.SK or data[32:34] == b"\x00\x01":
-            self.last_request = data
-        if payloads is None:
-            return
-        self._begin_request(self.last_request, path, now)
-        try:
-            self._dispatch(header, payloads, now)
-        except IkeError as error:
-            self._answer_error(header, error, now)
-
-    def _begin_request(self, first_datagram: bytes, path: Path, now: float) -> None:
-        self.last_request = first_datagram
+            if payloads is None:
+                return
+        except (AuthenticButInvalid, UnsupportedCriticalPayload) as error:
+            problem = error
+        self.last_request = channel.first_datagram
         self.peer.begin()
         self._heard(path, now)
+        try:
+            if payloads is not None:
+                self._dispatch(header, payloads, now)
+        except IkeError as error:
+            problem = error
+        if problem is not None:
+            self._answer_error(header, problem, now)
 
     def _dispatch(self, header: Header, payloads: Payloads, now: float) -> None:
         exchange = header.exchange
@@ -372,7 +378,7 @@ class IkeSa:
             informational.handle_request(self, payloads, now)
         elif exchange == ExchangeType.IKE_AUTH and self.state in UNFINISHED:
             ike_auth.handle_request(self, payloads)
-        elif exchange == ExchangeType.CREATE_CHILD_SA and self.state is State.ESTABLISHED:
+        elif exchange == ExchangeType.CREATE_CHILD_SA and self.state in (State.ESTABLISHED, State.CLOSING):
             create_child_sa.handle_request(self, payloads)
         else:
             raise InvalidSyntax(f"exchange {exchange} does not belong in state {self.state.value!r}")
@@ -404,7 +410,7 @@ class IkeSa:
             return
         try:
             payloads = self.channel.open(header, data)
-        except AuthenticButInvalid:
+        except (AuthenticButInvalid, UnsupportedCriticalPayload):
             self._end(Input.GONE, CloseCause.PROTOCOL_ERROR, now)
             return
         if payloads is None or not self.own.answered(header.message_id):
@@ -437,7 +443,8 @@ class IkeSa:
 
     def _derive_channel(self, header: Header) -> Channel:
         """Diffie-Hellman, done when the first IKE_AUTH is there and not before: a flood of INITs does not pay."""
-        if header.exchange != ExchangeType.IKE_AUTH or self.key_pair is None:
+        plausible = header.exchange == ExchangeType.IKE_AUTH and header.next_payload in _ENCRYPTED
+        if not plausible or self.key_pair is None:
             raise InvalidSyntax("no keys")
         shared = self.key_pair.shared_secret(self.peer_public)
         self.keys = derive_ike_keys(self.suite, shared, self.nonce_i, self.nonce_r, self.spi_i, self.spi_r)
@@ -487,4 +494,5 @@ def _code(notify: NotifyType) -> str:
     return notify.name.lower().replace("_", "-")
 
 
+_ENCRYPTED = frozenset((PayloadType.SK, PayloadType.SKF))
 _EXCHANGES = frozenset((ExchangeType.IKE_AUTH, ExchangeType.CREATE_CHILD_SA, ExchangeType.INFORMATIONAL))

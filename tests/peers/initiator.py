@@ -17,6 +17,7 @@ from cryptography import x509
 from gateway.ike import authentication
 from gateway.ike.channel import Channel, OutPayloads
 from gateway.ike.constants import (
+    IKE_HEADER_BYTES,
     AuthMethod,
     CertEncoding,
     CfgAttribute,
@@ -36,7 +37,7 @@ from gateway.ike.constants import (
 from gateway.ike.crypto import key_exchange
 from gateway.ike.errors import IkeError
 from gateway.ike.keymat import ChildKeys, IkeKeys, derive_child_keys, derive_ike_keys
-from gateway.ike.message import IKE_HEADER_BYTES, Header, Payloads, clear_message, parse_payloads
+from gateway.ike.message import Header, Payloads, clear_message, parse_payloads
 from gateway.ike.path import Path, nat_detection_hash
 from gateway.ike.payloads.auth import Auth
 from gateway.ike.payloads.certificate import Certificate
@@ -70,16 +71,20 @@ class Phase(Enum):
     CLOSED = "closed"
 
 
+USUAL_SUITE = IkeSuite(Encr.AES_GCM_16, 256, Integ.NONE, Prf.HMAC_SHA2_256, Group.CURVE25519)
+USUAL_CHILD_SUITE = ChildSuite(Encr.AES_GCM_16, 256, Integ.NONE, False)
+
+
 @dataclass(slots=True)
 class InitiatorConfig:
     """What to offer and how to sign in."""
 
     identity: Identification = field(default_factory=lambda: Identification.fqdn("alice"))
     gateway_identity: Identification | None = None
-    suite: IkeSuite = IkeSuite(Encr.AES_GCM_16, 256, Integ.NONE, Prf.HMAC_SHA2_256, Group.CURVE25519)
+    suite: IkeSuite = USUAL_SUITE
     proposals: tuple[Proposal, ...] | None = None
     """Instead of the one of `suite`."""
-    child_suite: ChildSuite = ChildSuite(Encr.AES_GCM_16, 256, Integ.NONE, False)
+    child_suite: ChildSuite = USUAL_CHILD_SUITE
     ke_group: Group | None = None
     """Of the first KE payload, where it is not the suite's."""
     eap: EapPeer | None = None
@@ -248,9 +253,7 @@ class Initiator:
         ke = KeyExchange.parse(payloads.require(PayloadType.KE))
         shared = self._key_pair.shared_secret(ke.public)
         self.keys = derive_ike_keys(self.suite, shared, self.nonce_i, self.nonce_r, self.spi_i, self.spi_r)
-        self.channel = Channel(
-            self.suite, self.keys, self.spi_i, self.spi_r, is_initiator=True, random=self.random
-        )
+        self.channel = Channel(self.suite, self.keys, self.spi_i, self.spi_r, is_initiator=True, random=self.random)
         if self.config.fragment_size_bytes and any(
             n.type == NotifyType.IKEV2_FRAGMENTATION_SUPPORTED for n in notifies
         ):
@@ -338,9 +341,7 @@ class Initiator:
             self._fail("no AUTH")
             return
         if self._msk_sent and eap is not None and eap.msk is not None and self.config.verify_gateway:
-            authentication.verify_shared_key(
-                Auth.parse(auth_body), self.suite.prf, eap.msk, self._gateway_octets()
-            )
+            authentication.verify_shared_key(Auth.parse(auth_body), self.suite.prf, eap.msk, self._gateway_octets())
         self._establish(payloads)
 
     def _verify_gateway(self, payloads: Payloads, auth: Auth) -> None:

@@ -72,6 +72,8 @@ class IkeAuth:
     introduced: bool = False
     """Our IDr, CERT and AUTH are out (EAP)."""
     msk: bytes = field(default=b"", repr=False)
+    proof: tuple[tuple[PayloadType, bytes], ...] = ()
+    """Our side of the authentication for the last response, made when the peer has proved itself."""
     child: Child | None = None
     answer: Proposal | None = None
     assignment: Assignment | None = None
@@ -96,7 +98,7 @@ def _check_for_errors(payloads: Payloads) -> None:
     """The peer may answer with an error itself, for instance because it does not trust our certificate."""
     for body in payloads.all(PayloadType.NOTIFY):
         notify = Notify.parse(body)
-        if notify.is_error:
+        if notify.is_known_error:
             raise AuthenticationFailed(f"the client gave up: {notify}")
 
 
@@ -150,7 +152,7 @@ def send_eap_request(sa: IkeSa, packet: bytes) -> None:
     """The next EAP-Request; the first one goes with our proof of identity."""
     if sa.auth is None:
         return
-    payloads = [] if sa.auth.introduced else _introduction(sa, sa.auth)
+    payloads = () if sa.auth.introduced else _introduction(sa, sa.auth)
     sa.auth.introduced = True
     sa.respond(ExchangeType.IKE_AUTH, [*payloads, (PayloadType.EAP, packet)])
 
@@ -170,7 +172,7 @@ def verify_certificate_auth(sa: IkeSa) -> None:
         return
     try:
         key = x509.load_der_x509_certificate(state.chain_der[0]).public_key()
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise AuthenticationFailed("the client's certificate can't be read") from None
     authentication.verify_signature(state.auth, key, _peer_octets(sa, state), bool(sa.peer_hashes))
     _authenticated(sa, state)
@@ -180,6 +182,8 @@ def verify_certificate_auth(sa: IkeSa) -> None:
 
 
 def _authenticated(sa: IkeSa, state: IkeAuth) -> None:
+    # Before anything is set up: a key of ours that the peer can't verify ends the handshake here.
+    state.proof = _proof(sa, state)
     sa.move(Input.AUTHENTICATED)
     request = state.configuration
     sa.emit(
@@ -205,26 +209,25 @@ def _own_octets(sa: IkeSa, state: IkeAuth) -> bytes:
     return authentication.signed_octets(sa.init_response, sa.nonce_i, sa.suite.prf, keys.pr, state.idr_body)
 
 
-def _introduction(sa: IkeSa, state: IkeAuth) -> list[tuple[PayloadType, bytes]]:
+def _introduction(sa: IkeSa, state: IkeAuth) -> tuple[tuple[PayloadType, bytes], ...]:
     """IDr, CERT+, AUTH. CERT is sent even where nobody asked: Apple and Android need it and do not ask."""
     credential = sa.config.credential
     auth = authentication.sign(credential.private_key, _own_octets(sa, state), sa.peer_hashes)
-    return [
+    return (
         (PayloadType.IDR, state.idr_body),
         *(
             (PayloadType.CERT, Certificate(CertEncoding.X509_SIGNATURE, der).to_bytes())
             for der in credential.chain_der
         ),
         (PayloadType.AUTH, auth.to_bytes()),
-    ]
+    )
 
 
-def _proof(sa: IkeSa, state: IkeAuth) -> list[tuple[PayloadType, bytes]]:
-    """Our side of the authentication for the last response."""
+def _proof(sa: IkeSa, state: IkeAuth) -> tuple[tuple[PayloadType, bytes], ...]:
     if not state.msk:
         return _introduction(sa, state)
     data = authentication.shared_key_auth(sa.suite.prf, state.msk, _own_octets(sa, state))
-    return [(PayloadType.AUTH, Auth(AuthMethod.SHARED_KEY_MIC, data).to_bytes())]
+    return ((PayloadType.AUTH, Auth(AuthMethod.SHARED_KEY_MIC, data).to_bytes()),)
 
 
 def negotiate_child(sa: IkeSa, state: IkeAuth, assignment: Assignment) -> None:
@@ -267,7 +270,7 @@ def finish(sa: IkeSa, state: IkeAuth) -> None:
     child, answer, assignment = state.child, state.answer, state.assignment
     if child is None or answer is None or assignment is None:
         return
-    payloads = _proof(sa, state)
+    payloads = [*state.proof]
     if state.configuration is not None:
         payloads.append((PayloadType.CP, _configuration_reply(state.configuration, assignment).to_bytes()))
     payloads += [
@@ -284,7 +287,7 @@ def finish(sa: IkeSa, state: IkeAuth) -> None:
 def finish_without_child(sa: IkeSa, state: IkeAuth, error: IkeError) -> None:
     """The peer is authentic, but gets no child SA: the proof, and the reason (RFC 7296 section 1.2)."""
     notify = error.notify or NotifyType.TEMPORARY_FAILURE
-    sa.respond(ExchangeType.IKE_AUTH, [*_proof(sa, state), notify_payload(notify, error.data)])
+    sa.respond(ExchangeType.IKE_AUTH, [*state.proof, notify_payload(notify, error.data)])
 
 
 def _configuration_reply(request: Configuration, assignment: Assignment) -> Configuration:

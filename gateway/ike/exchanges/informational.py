@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.ike.admission import admit
-from gateway.ike.constants import ExchangeType, PayloadType, ProtocolId
+from gateway.ike.constants import ExchangeType, NotifyType, PayloadType, ProtocolId
 from gateway.ike.events import ChildDeleted
 from gateway.ike.message import Payloads
 from gateway.ike.payloads.delete import Delete
@@ -21,15 +21,18 @@ def handle_request(sa: IkeSa, payloads: Payloads, now: float) -> None:
     payloads = admit(ExchangeType.INFORMATIONAL, payloads, response=False, encrypted=True)
     deletes = [Delete.parse(body) for body in payloads.all(PayloadType.DELETE)]
     notifies = [Notify.parse(body) for body in payloads.all(PayloadType.NOTIFY)]
-    errors = [notify for notify in notifies if notify.is_error]
+    errors = [notify for notify in notifies if notify.is_known_error]
     if any(delete.protocol == ProtocolId.IKE for delete in deletes):
         sa.respond(ExchangeType.INFORMATIONAL, [])
-        _report(sa, "the client deleted the SA")
+        if sa.state in UNFINISHED:
+            sa.report_failure("client-gave-up", "the client deleted the SA")
         sa.peer_deleted(now)
         return
-    if errors and sa.state in UNFINISHED:
+    # A client that does not accept our proof in the last response says so here (section 2.21.2).
+    rejected = any(notify.type == NotifyType.AUTHENTICATION_FAILED for notify in errors)
+    if errors and (rejected or sa.state in UNFINISHED):
         sa.respond(ExchangeType.INFORMATIONAL, [])
-        _report(sa, f"the client gave up: {errors[0]}")
+        sa.report_failure("client-gave-up", f"the client gave up: {errors[0]}")
         sa.peer_deleted(now)
         return
     answer: list[tuple[PayloadType, bytes]] = []
@@ -42,8 +45,3 @@ def handle_request(sa: IkeSa, payloads: Payloads, now: float) -> None:
             sa.child = None
             sa.emit(ChildDeleted(sa, child.spi_in))
     sa.respond(ExchangeType.INFORMATIONAL, answer)
-
-
-def _report(sa: IkeSa, reason: str) -> None:
-    if sa.state in UNFINISHED:
-        sa.report_failure("client-gave-up", reason)

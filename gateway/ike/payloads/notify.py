@@ -25,6 +25,11 @@ class Notify:
         """Types below 16384 report an error."""
         return self.type < FIRST_STATUS_NOTIFY
 
+    @property
+    def is_known_error(self) -> bool:
+        """An error that we know: in a request all others are to be ignored (section 3.10.1)."""
+        return self.type in _KNOWN_ERRORS
+
     @classmethod
     def parse(cls, body: bytes) -> Notify:
         """Decode; raises InvalidSyntax where the SPI does not fit."""
@@ -44,6 +49,9 @@ class Notify:
             return NotifyType(self.type).name
         except ValueError:
             return f"notify {self.type}"
+
+
+_KNOWN_ERRORS: frozenset[int] = frozenset(known for known in NotifyType if known < FIRST_STATUS_NOTIFY)
 
 
 def notify_payload(notify: NotifyType, data: bytes = b"") -> tuple[PayloadType, bytes]:
