@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
@@ -23,7 +23,8 @@ class _Range:
         last = network.num_addresses - (2 if network.version == 4 else 1)
         self._fresh = range(2, last + 1)
         """Offsets that were never given out, lowest first."""
-        self._released: deque[int] = deque()
+        self._released: OrderedDict[int, None] = OrderedDict()
+        """Offsets that are free again, the one longest unused first."""
         self._used: set[int] = set()
         self._remembered: OrderedDict[str, int] = OrderedDict()
 
@@ -36,6 +37,8 @@ class _Range:
         offset = self._remembered.get(holder)
         if offset is None or offset in self._used:
             offset = self._next()
+        else:
+            del self._released[offset]
         self._used.add(offset)
         self._remembered[holder] = offset
         self._remembered.move_to_end(holder)
@@ -48,17 +51,14 @@ class _Range:
             offset = self._fresh[0]
             self._fresh = self._fresh[1:]
             return offset
-        while self._released:
-            offset = self._released.popleft()
-            # A holder may have taken its old address back while it waited here.
-            if offset not in self._used:
-                return offset
+        if self._released:
+            return self._released.popitem(last=False)[0]
         raise PoolExhausted
 
     def give_back(self, offset: int) -> None:
         if offset in self._used:
             self._used.remove(offset)
-            self._released.append(offset)
+            self._released[offset] = None
 
 
 @dataclass(frozen=True, slots=True)

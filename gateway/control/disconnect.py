@@ -1,7 +1,8 @@
 """Disconnect-Requests, sans-IO: a datagram and the time in, the answer out.
 
 Demanded of every request: a correct Request Authenticator, a Message-Authenticator, an Event-Timestamp near
-now. A repeated request gets the earlier answer, and is not carried out again.
+now. A repeated request gets the earlier answer, and is not carried out again: wherever it comes from, and for as
+long as its timestamp would still be taken.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from pyrad.packet import CoAPacket, DisconnectACK, DisconnectNAK, DisconnectRequ
 
 TIMESTAMP_WINDOW_S = 300.0
 """RFC 5176 section 6.3."""
-REMEMBERED_ANSWERS = 1024
+REMEMBERED_ANSWERS = 65_536
+"""A backstop: an answer is forgotten when its request would be refused as too old, long before there are so many."""
 MIN_PACKET_BYTES, MAX_PACKET_BYTES = 20, 4096
 MAX_ATTRIBUTES = 64
 
@@ -95,29 +97,36 @@ class DisconnectServer:
         self._secret = secret
         self._disconnect = disconnect
         self._dictionary = Dictionary(io.StringIO(_DICTIONARY))
-        self._answers: OrderedDict[tuple[str, int, bytes], bytes] = OrderedDict()
+        self._answers: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
+        """By Request Authenticator, which covers the whole request: until when to remember, and the answer."""
         self.dropped = 0
         """Requests that were not authentic, not timely, or not RADIUS."""
 
-    def receive_datagram(self, data: bytes, source: str, unix_time_s: float) -> bytes | None:
+    def receive_datagram(self, data: bytes, unix_time_s: float) -> bytes | None:
         """The answer to a datagram; None where it deserves none."""
         request = self._authentic(data)
         if request is None:
             self.dropped += 1
             return None
-        key = (source, request.id, bytes(request.authenticator))
-        earlier = self._answers.get(key)
+        self._forget(unix_time_s)
+        earlier = self._answers.get(request.authenticator)
         if earlier is not None:
-            return earlier
-        if not self._is_timely(request, unix_time_s):
+            return earlier[1]
+        timestamp = _timestamp(request)
+        if timestamp is None or abs(timestamp - unix_time_s) > TIMESTAMP_WINDOW_S:
             self.dropped += 1
             return None
         cause, count = self._carry_out(request)
         answer = self._answer(request, cause, count)
-        self._answers[key] = answer
-        if len(self._answers) > REMEMBERED_ANSWERS:
-            self._answers.popitem(last=False)
+        self._answers[request.authenticator] = unix_time_s + 2 * TIMESTAMP_WINDOW_S, answer
         return answer
+
+    def _forget(self, unix_time_s: float) -> None:
+        while self._answers:
+            until, _ = next(iter(self._answers.values()))
+            if until >= unix_time_s and len(self._answers) < REMEMBERED_ANSWERS:
+                return
+            self._answers.popitem(last=False)
 
     def _authentic(self, data: bytes) -> Any | None:
         """The request, or None: lengths and attribute count before decoding, both authenticators after it."""
@@ -139,13 +148,6 @@ class DisconnectServer:
             return None
         return request
 
-    @staticmethod
-    def _is_timely(request: Any, unix_time_s: float) -> bool:
-        raw = request.get(55)
-        if not raw or len(raw) != 1 or len(raw[0]) != 4:
-            return False
-        return abs(int.from_bytes(raw[0], "big") - unix_time_s) <= TIMESTAMP_WINDOW_S
-
     def _carry_out(self, request: Any) -> tuple[ErrorCause | None, int]:
         given: dict[str, str] = {}
         for code in request:
@@ -155,9 +157,10 @@ class DisconnectServer:
                     values = request[name]
                 except Exception:
                     return ErrorCause.INVALID_REQUEST, 0
-                if len(values) != 1:
+                # pyrad gives text that is not UTF-8 as bytes.
+                if len(values) != 1 or not isinstance(values[0], str) or not values[0]:
                     return ErrorCause.INVALID_REQUEST, 0
-                given[_IDENTIFIERS[name]] = str(values[0])
+                given[_IDENTIFIERS[name]] = values[0]
             elif name == "NAS-Identifier":
                 if request[code] != [self._nas_identifier.encode()]:
                     return ErrorCause.NAS_IDENTIFICATION_MISMATCH, 0
@@ -177,7 +180,16 @@ class DisconnectServer:
             reply["Error-Cause"] = int(cause)
         else:
             reply["Reply-Message"] = f"{count} ended"
+        if "Proxy-State" in request:
+            # Whatever proxies the request came through find their way back by these (RFC 5176 section 3.1).
+            reply["Proxy-State"] = request["Proxy-State"]
         return bytes(reply.ReplyPacket())
+
+
+def _timestamp(request: Any) -> int | None:
+    """Event-Timestamp, seconds since 1970."""
+    values = request.get(55, [])
+    return int.from_bytes(values[0], "big") if len(values) == 1 and len(values[0]) == 4 else None
 
 
 def _attributes_are_sound(data: bytes) -> bool:
