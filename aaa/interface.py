@@ -120,8 +120,12 @@ class EapConversation(Protocol):
     def receive(self, packet: bytes, reply: Callable[[EapReply], None]) -> None:
         """Hand over an EAP-Response of the peer; hostile bytes are expected and never raise."""
 
-    def close(self) -> None:
-        """The SA is gone: free everything, call back no more."""
+    def close(self) -> bool:
+        """The SA is gone: free everything, call back no more.
+
+        Returns:
+            Whether AAA has recorded a refusal of this sign-in, so that nobody else needs to say why it failed.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,19 +13,11 @@ from ipaddress import IPv4Address, IPv6Address
 
 import structlog
 
-from aaa.interface import (
-    AaaBackend,
-    Access,
-    EapAccepted,
-    EapContinue,
-    EapRejected,
-    EapReply,
-    Refusal,
-    SignInContext,
-)
+from aaa.interface import AaaBackend, Refusal, SignInContext
+from gateway.authenticator import Authenticator, log_refusal
 from gateway.control.disconnect import SessionSelector
 from gateway.ike import events
-from gateway.ike.events import CloseCause
+from gateway.ike.events import CloseCause, Event
 from gateway.ike.path import Path
 from gateway.ike.responder import Responder
 from gateway.ike.sa import IkeSa
@@ -73,20 +65,7 @@ class Engine:
         self._sweep: asyncio.TimerHandle | None = None
         self._serving = False
         self._failures = TokenBucket(FAILURE_EVENTS_PER_S, FAILURE_EVENTS_BURST, clock())
-        self._serve: dict[type, Callable[[events.Event, float], None]] = {
-            events.EapReceived: self._on_eap_received,
-            events.EapStarted: self._on_eap_started,
-            events.CertificateReceived: self._on_certificate,
-            events.AssignmentWanted: self._on_assignment_wanted,
-            events.ChildReady: self._on_child_ready,
-            events.SaEstablished: self._on_established,
-            events.ChildDeleted: self._on_child_deleted,
-            events.LivenessWanted: self._on_liveness_wanted,
-            events.PathChanged: self._on_path_changed,
-            events.HandshakeFailed: self._on_handshake_failed,
-            events.ProposalRefused: self._on_proposal_refused,
-            events.SaClosed: self._on_closed,
-        }
+        self._authenticator = Authenticator(backend, sessions, clock, self._answered)
 
     def start(self, transport: Transport) -> None:
         """The sockets are open."""
@@ -143,7 +122,7 @@ class Engine:
         try:
             while (event := self.responder.next_event()) is not None:
                 try:
-                    self._serve[type(event)](event, now)
+                    self._serve(event, now)
                 except Exception:
                     _log.exception("event failed by a fault of ours", event=type(event).__name__)
                 sa = getattr(event, "sa", None)
@@ -182,141 +161,73 @@ class Engine:
         session.sa.close(cause, now)
         self.responder.touch(session.sa)
 
-    # --- Signing in -----------------------------------------------------------------------------------------
+    # --- Serving events -------------------------------------------------------------------------------------
 
-    def _on_eap_started(self, event: events.Event, now: float) -> None:
-        assert isinstance(event, events.EapStarted)
-        session = self.sessions.begin(event.sa)
-        session.conversation = self._backend.open_eap(session.sign_in)
-        session.conversation.start(lambda reply: self._eap_reply(session, reply))
+    def _serve(self, event: Event, now: float) -> None:
+        match event:
+            case events.EapReceived(sa, packet):
+                self._authenticator.receive_eap(sa, packet)
+            case events.EapStarted(sa):
+                self._authenticator.start_eap(sa)
+            case events.CertificateReceived(sa, chain_der):
+                self._authenticator.authorise_certificate(sa, chain_der)
+            case events.HandshakeFailed(sa, code, reason):
+                self._handshake_failed(sa, code, reason, now)
+            case events.ProposalRefused(remote, client, reason):
+                context = self._context(remote, client, None)
+                self._record_failure(context, "no-proposal-chosen", reason, {}, now)
+            case events.LivenessWanted(sa):
+                session = self.sessions.of(sa)
+                sa.check_liveness(self.sessions.last_esp_in_s(session) if session else 0.0, now)
+            case _:
+                session = self.sessions.of(event.sa)
+                if session is not None:
+                    self._serve_session(session, event, now)
 
-    def _on_eap_received(self, event: events.Event, now: float) -> None:
-        assert isinstance(event, events.EapReceived)
-        session = self.sessions.of(event.sa)
-        if session is not None and session.conversation is not None:
-            session.conversation.receive(event.packet, lambda reply: self._eap_reply(session, reply))
+    def _serve_session(self, session: Session, event: Event, now: float) -> None:
+        match event:
+            case events.AssignmentWanted(_, wants_ipv4, wants_ipv6, initial_contact):
+                if initial_contact:
+                    self._forget_others(session, now)
+                self.sessions.assign(session, wants_ipv4=wants_ipv4, wants_ipv6=wants_ipv6, now=now)
+            case events.ChildReady(_, child):
+                self.sessions.install(session, child, now)
+            case events.SaEstablished():
+                self.sessions.started(session, self._start_refused, now)
+            case events.ChildDeleted():
+                self.sessions.child_deleted(session)
+            case events.PathChanged():
+                self.sessions.path_changed(session)
+            case events.SaClosed(_, cause):
+                self.sessions.end(session, cause)
 
-    def _eap_reply(self, session: Session, reply: EapReply) -> None:
-        now, sa = self._clock(), session.sa
-        match reply:
-            case EapContinue(packet):
-                sa.eap_continue(packet, now)
-            case EapAccepted(packet, msk, access):
-                session.access = access
-                sa.eap_succeeded(packet, msk, now)
-            case EapRejected(packet, refusal):
-                self._log_refusal(session, refusal)
-                sa.eap_failed(packet, now)
-        self._answered(sa, now)
-
-    def _on_certificate(self, event: events.Event, now: float) -> None:
-        assert isinstance(event, events.CertificateReceived)
-        session = self.sessions.begin(event.sa)
-
-        def answered(reply: Access | Refusal) -> None:
-            then = self._clock()
-            if isinstance(reply, Refusal):
-                self._log_refusal(session, reply)
-                session.sa.refuse(then)
-            else:
-                session.access = reply
-                session.sa.certificate_accepted(then)
-            self._answered(session.sa, then)
-
-        self._backend.authorise_certificate(session.sign_in, list(event.chain_der), answered)
-
-    def _answered(self, sa: IkeSa, now: float) -> None:
+    def _answered(self, sa: IkeSa) -> None:
         """AAA has answered, in the turn that asked or in a later one."""
         self.responder.touch(sa)
-        self._turn(now)
+        self._turn(self._clock())
 
-    @staticmethod
-    def _log_refusal(session: Session, refusal: Refusal) -> None:
-        _log.info(
-            "sign-in refused",
-            sign_in=session.sign_in.sign_in_id,
-            remote=session.sign_in.remote_address,
-            code=refusal.code,
-            reason=refusal.reason,
-        )
-
-    def _on_assignment_wanted(self, event: events.Event, now: float) -> None:
-        assert isinstance(event, events.AssignmentWanted)
-        session = self.sessions.of(event.sa)
-        if session is not None:
-            self.sessions.assign(session, wants_ipv4=event.wants_ipv4, wants_ipv6=event.wants_ipv6, now=now)
-
-    def _on_child_ready(self, event: events.Event, now: float) -> None:
-        assert isinstance(event, events.ChildReady)
-        session = self.sessions.of(event.sa)
-        if session is not None:
-            self.sessions.install(session, event.child, now)
-
-    def _on_established(self, event: events.Event, now: float) -> None:
-        assert isinstance(event, events.SaEstablished)
-        session = self.sessions.of(event.sa)
-        if session is None:
-            return
-        if event.initial_contact:
-            for other in self.sessions.others_of(session):
-                other.sa.forget(CloseCause.REPLACED, now)
-                self.responder.touch(other.sa)
-        self.sessions.started(session, self._start_refused, now)
-        access = session.access
-        _log.info(
-            "session started",
-            session=session.session_id,
-            user=access.user_name if access else "",
-            device=access.device_name if access else "",
-            remote=session.sa.path.remote_text,
-            suite=str(session.sa.suite),
-        )
+    def _forget_others(self, session: Session, now: float) -> None:
+        """The device has lost its other SAs: they end here and now, so that it can have its address again."""
+        for other in self.sessions.others_of(session):
+            other.sa.forget(CloseCause.REPLACED, now)
+            self.sessions.end(other, CloseCause.REPLACED)
+            self.responder.touch(other.sa)
 
     def _start_refused(self, session: Session, refusal: Refusal) -> None:
         """The device was revoked between the decision and the start of the session."""
         now = self._clock()
-        self._log_refusal(session, refusal)
+        log_refusal(session, refusal)
         self._close(session, CloseCause.ADMIN, now)
         self._turn(now)
 
-    # --- While it is up -------------------------------------------------------------------------------------
+    # --- Failed handshakes ----------------------------------------------------------------------------------
 
-    def _on_child_deleted(self, event: events.Event, now: float) -> None:
-        assert isinstance(event, events.ChildDeleted)
-        session = self.sessions.of(event.sa)
-        if session is not None:
-            self.sessions.child_deleted(session)
-
-    def _on_liveness_wanted(self, event: events.Event, now: float) -> None:
-        assert isinstance(event, events.LivenessWanted)
-        session = self.sessions.of(event.sa)
-        event.sa.check_liveness(self.sessions.last_esp_in_s(session) if session else 0.0, now)
-
-    def _on_path_changed(self, event: events.Event, now: float) -> None:
-        assert isinstance(event, events.PathChanged)
-        session = self.sessions.of(event.sa)
-        if session is not None:
-            self.sessions.path_changed(session)
-
-    # --- The end --------------------------------------------------------------------------------------------
-
-    def _on_handshake_failed(self, event: events.Event, now: float) -> None:
-        assert isinstance(event, events.HandshakeFailed)
-        sa = event.sa
+    def _handshake_failed(self, sa: IkeSa, code: str, reason: str, now: float) -> None:
         session = self.sessions.of(sa)
+        if session is not None and session.conversation is not None and session.conversation.close():
+            return
         context = session.sign_in if session is not None else self._context(sa.path.remote, sa.client, sa)
-        self._record_failure(context, event.code, event.reason, {"suite": str(sa.suite)}, now)
-
-    def _on_proposal_refused(self, event: events.Event, now: float) -> None:
-        assert isinstance(event, events.ProposalRefused)
-        context = self._context(event.remote, event.client, None)
-        self._record_failure(context, "no-proposal-chosen", event.reason, {}, now)
-
-    def _on_closed(self, event: events.Event, now: float) -> None:
-        assert isinstance(event, events.SaClosed)
-        session = self.sessions.of(event.sa)
-        if session is not None:
-            self.sessions.end(session, event.cause)
+        self._record_failure(context, code, reason, {"suite": str(sa.suite)}, now)
 
     def _context(self, remote: str, client: str, sa: IkeSa | None) -> SignInContext:
         return SignInContext(

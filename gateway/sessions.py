@@ -184,6 +184,14 @@ class Sessions:
                 refused(session, refusal)
 
         self._backend.session_started(start, answered)
+        _log.info(
+            "session started",
+            session=session.session_id,
+            user=access.user_name,
+            device=access.device_name,
+            remote=start.remote_address,
+            suite=start.ike_suite,
+        )
 
     def others_of(self, session: Session) -> list[Session]:
         """The device's other sessions here, which INITIAL_CONTACT says are gone."""

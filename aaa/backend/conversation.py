@@ -60,7 +60,18 @@ class Desk:
 class EapSignIn:
     """Implements `aaa.interface.EapConversation`. Runs on the caller's thread; only the database does not."""
 
-    __slots__ = ("_asking", "_closed", "_codes", "_context", "_desk", "_finished", "_identity", "_server", "_user")
+    __slots__ = (
+        "_asking",
+        "_closed",
+        "_codes",
+        "_context",
+        "_desk",
+        "_finished",
+        "_identity",
+        "_refused",
+        "_server",
+        "_user",
+    )
 
     def __init__(self, desk: Desk, server: EapServer, context: SignInContext) -> None:
         self._desk = desk
@@ -71,6 +82,7 @@ class EapSignIn:
         self._codes: dict[str, StoredCode] = {}
         self._asking = False
         self._finished = False
+        self._refused = False
         self._closed = False
 
     def start(self, reply: ReplyTo) -> None:
@@ -91,10 +103,10 @@ class EapSignIn:
             return
         self._advance(self._server.receive(packet), reply)
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """See `EapConversation`."""
         if self._closed:
-            return
+            return self._refused
         self._closed = True
         decided = self._server.decided
         if decided is not None and not self._finished:
@@ -102,6 +114,8 @@ class EapSignIn:
             refusal = Refusal(decided.code, decided.reason)
             self._count(refusal)
             self._desk.submit(WriteEvent(refused(self._context, refusal, identity=decided.identity, at=utc_now())))
+            self._refused = True
+        return self._refused
 
     def _is_wanted(self) -> bool:
         return not self._closed

@@ -7,10 +7,11 @@ from typing import Protocol
 
 from core.errors import OstiaryError
 from core.settings import GatewaySettings
-from gateway.dataplane.interface import DataPlane, EspSender, Network, RemoteMoved
+from gateway.dataplane.interface import DataPlane, Network, RemoteMoved
 from gateway.dataplane.kernel_esp import kernel_esp
-from gateway.dataplane.userspace.plane import EspBatchSender, UserspacePlane, one_by_one
+from gateway.dataplane.userspace.plane import UserspacePlane
 from gateway.dataplane.userspace.tun import TunDevice, TunSettings
+from gateway.dataplane.userspace.udp_batch import EspTransmitter
 
 
 class OpenDataPlane(DataPlane, Protocol):
@@ -39,18 +40,15 @@ class OpenDataPlane(DataPlane, Protocol):
 def open_data_plane(
     loop: asyncio.AbstractEventLoop,
     settings: GatewaySettings,
-    send: EspSender,
+    transmitter: EspTransmitter,
     remote_moved: RemoteMoved,
-    *,
-    send_batch: EspBatchSender | None = None,
 ) -> OpenDataPlane:
     """Open the data plane that the settings ask for.
 
     Args:
         loop: watches the TUN device of the userspace data plane.
-        send: sends one ESP packet.
+        transmitter: sends ESP packets from the gateway's sockets.
         remote_moved: told when a client's NAT gave it another address or port.
-        send_batch: sends many packets in one call, where the gateway's sockets can.
 
     Raises:
         OstiaryError: it can't be had on this machine, with what to do about it.
@@ -64,7 +62,7 @@ def open_data_plane(
     return UserspacePlane(
         loop,
         device,
-        send_batch or one_by_one(send),
+        transmitter,
         remote_moved,
         description=f"userspace, ESP in Python over the TUN device {settings.tun_name}: {_why(settings)}",
     )

@@ -40,5 +40,7 @@ class ResponderConfig:
     dpd_interval_s: float = 30.0
     keepalive_interval_s: float = 20.0
     retransmit_timeouts_s: tuple[float, ...] = (2.0, 3.0, 5.0, 8.0, 12.0)
+    refused_delete_delay_s: float = 0.5
+    """Between the response that refuses a child SA and the Delete of the IKE SA."""
     linger_s: float = 10.0
     """How long a closed SA answers retransmissions."""

@@ -52,11 +52,16 @@ class CertificateReceived:
 
 @dataclass(frozen=True, slots=True)
 class AssignmentWanted:
-    """The peer is authenticated: find addresses and an SPI, then call `assign` or `refuse_child`."""
+    """The peer is authenticated: find addresses and an SPI, then call `assign` or `refuse_child`.
+
+    With INITIAL_CONTACT it has no other SA any more (RFC 7296 section 2.4): those of the same identity are to be
+    forgotten first, and their addresses are free.
+    """
 
     sa: IkeSa
     wants_ipv4: bool
     wants_ipv6: bool
+    initial_contact: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +74,9 @@ class ChildReady:
 
 @dataclass(frozen=True, slots=True)
 class SaEstablished:
-    """The peer is in. With INITIAL_CONTACT it has no other SA any more (RFC 7296 section 2.4)."""
+    """The peer is in."""
 
     sa: IkeSa
-    initial_contact: bool
 
 
 @dataclass(frozen=True, slots=True)

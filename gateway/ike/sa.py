@@ -56,6 +56,7 @@ class IkeSa:
 
     __slots__ = (
         "_close_pending",
+        "_delete_at",
         "_keepalive_at",
         "_liveness_at",
         "_owner",
@@ -146,6 +147,7 @@ class IkeSa:
         self.session_until: float | None = None
         self._liveness_at: float | None = None
         self._keepalive_at: float | None = None
+        self._delete_at: float | None = None
         self._close_pending = False
         self.scheduled_at: float | None = None
         """The responder's note of the timer that it has queued."""
@@ -173,6 +175,7 @@ class IkeSa:
             self.session_until,
             self._liveness_at,
             self._keepalive_at,
+            self._delete_at,
         )
         return min((timer for timer in timers if timer is not None), default=None)
 
@@ -191,6 +194,9 @@ class IkeSa:
                 self._end(Input.GONE, CloseCause.LOST, now)
                 return
             self._send_all(self.own.datagrams)
+        if self._delete_at is not None and now >= self._delete_at:
+            self._delete_at = None
+            self._send_delete(now)
         if self.session_until is not None and now >= self.session_until:
             self.close(CloseCause.SESSION_TIMEOUT, now)
             return
@@ -275,7 +281,8 @@ class IkeSa:
         self.move(Input.CHILD_REFUSED)
         self._owner.settled(self)
         self._owner.emit(SaClosed(self, CloseCause.REFUSED))
-        self._send_delete(now)
+        # Sent at once, the Delete may overtake the response inside the client, which then waits for a dead SA.
+        self._delete_at = now + self.config.refused_delete_delay_s
 
     def check_liveness(self, last_esp_in_s: float, now: float) -> None:
         """Ask the peer whether it is alive, unless something came from it lately (RFC 7296 section 2.4)."""
@@ -481,7 +488,8 @@ class IkeSa:
         self.auth = None
         self.key_pair = None
         self.own.answered(self.own.message_id if self.own.message_id is not None else -1)
-        self.half_open_until = self.session_until = self._liveness_at = self._keepalive_at = None
+        self.half_open_until = self.session_until = self._delete_at = None
+        self._liveness_at = self._keepalive_at = None
         self.linger_until = now + self.config.linger_s
         if was in UNFINISHED:
             self._owner.settled(self)

@@ -29,6 +29,8 @@ MAX_SEGMENTS = 256
 
 _IPV4_BYTES, _IPV6_BYTES, _TCP_BYTES = 20, 40, 20
 _TCP = 6
+_MAY_HIDE_TCP = frozenset((_TCP, 0, 43, 44, 60))
+"""TCP, or an IPv6 extension header in front of it: what may not overtake the segments that are held back."""
 _DONT_FRAGMENT = 0x40
 _ACK, _PSH = 0x10, 0x08
 _MODULUS = 0xFFFF
@@ -149,15 +151,20 @@ class TcpCoalescer:
     def add(self, data: memoryview, start: int, end: int) -> None:
         """Take one whole IP packet, its length checked against its header."""
         if data[start] == 0x45:
-            tcp_offset = _IPV4_BYTES
+            tcp_offset, protocol = _IPV4_BYTES, data[start + 9]
             key_start, key_end = start + 12, start + 24
-            joinable = data[start + 9] == _TCP and not data[start + 6] & ~_DONT_FRAGMENT and not data[start + 7]
-        else:
-            tcp_offset = _IPV6_BYTES
+            fragment = bool(data[start + 6] & ~_DONT_FRAGMENT or data[start + 7])
+        elif data[start] >> 4 == 6:
+            tcp_offset, protocol = _IPV6_BYTES, data[start + 6]
             key_start, key_end = start + 8, start + 44
-            joinable = data[start] >> 4 == 6 and data[start + 6] == _TCP
+            fragment = False
+        else:
+            tcp_offset = protocol = key_start = key_end = 0
+            fragment = True
         tcp = start + tcp_offset
-        if not joinable or tcp + _TCP_BYTES > end:
+        if protocol != _TCP or fragment or tcp + _TCP_BYTES > end:
+            if fragment or protocol in _MAY_HIDE_TCP:
+                self.flush()
             self._write([NO_OFFLOAD, data[start:end]])
             return
         key = bytes(data[key_start:key_end])

@@ -10,6 +10,8 @@ import errno
 import socket
 import struct
 from collections.abc import Callable
+from functools import lru_cache
+from ipaddress import ip_address
 from typing import Protocol
 
 from gateway.dataplane.interface import Endpoints
@@ -170,6 +172,15 @@ def local_address(ancillary: list[tuple[int, int, bytes]]) -> str:
     raise ValueError("the socket does not tell the address that a packet came to")
 
 
+@lru_cache(maxsize=1024)
+def from_address(local: str) -> list[tuple[int, int, bytes]]:
+    """What `sendmsg` has to be given for a packet to leave from an address of ours; not to be changed."""
+    address = ip_address(local)
+    if address.version == 4:
+        return [(socket.IPPROTO_IP, _IP_PKTINFO, _PKTINFO_V4.pack(0, address.packed, bytes(4)))]
+    return [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, _PKTINFO_V6.pack(address.packed, 0))]
+
+
 class _Path:
     """How to send to one pair of endpoints; made once, since the endpoints of a client seldom change."""
 
@@ -180,12 +191,7 @@ class _Path:
         self.endpoints = endpoints
         self.address = (str(endpoints.remote), endpoints.remote_port if endpoints.udp_encapsulation else 0)
         self.segmentation = endpoints.udp_encapsulation
-        if endpoints.local.version == 4:
-            pktinfo = _PKTINFO_V4.pack(0, endpoints.local.packed, bytes(4))
-            self.ancillary = [(socket.IPPROTO_IP, _IP_PKTINFO, pktinfo)]
-        else:
-            pktinfo = _PKTINFO_V6.pack(endpoints.local.packed, 0)
-            self.ancillary = [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, pktinfo)]
+        self.ancillary = from_address(str(endpoints.local))
 
 
 class EspTransmitter:

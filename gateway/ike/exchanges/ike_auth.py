@@ -191,6 +191,7 @@ def _authenticated(sa: IkeSa, state: IkeAuth) -> None:
             sa,
             wants_ipv4=request is not None and request.has(CfgAttribute.INTERNAL_IP4_ADDRESS),
             wants_ipv6=request is not None and request.has(CfgAttribute.INTERNAL_IP6_ADDRESS),
+            initial_contact=state.initial_contact,
         )
     )
 
@@ -281,7 +282,7 @@ def finish(sa: IkeSa, state: IkeAuth) -> None:
     sa.child = child
     sa.respond(ExchangeType.IKE_AUTH, payloads)
     sa.init_request = sa.init_response = b""
-    sa.emit(SaEstablished(sa, state.initial_contact))
+    sa.emit(SaEstablished(sa))
 
 
 def finish_without_child(sa: IkeSa, state: IkeAuth, error: IkeError) -> None:

@@ -1,0 +1,88 @@
+"""The EAP authenticator (RFC 3748): carries packets between peers and AAA, and understands none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from aaa.interface import AaaBackend, Access, EapAccepted, EapContinue, EapRejected, EapReply, Refusal
+from gateway.ike.sa import IkeSa
+from gateway.sessions import Session, Sessions
+
+_log = structlog.get_logger(__name__)
+
+
+class Authenticator:
+    """Sign-ins under way.
+
+    Args:
+        backend: AAA.
+        sessions: where each sign-in is kept.
+        clock: monotonic seconds.
+        answered: called after AAA's answer was given to an SA, in the turn that asked or in a later one.
+    """
+
+    def __init__(
+        self,
+        backend: AaaBackend,
+        sessions: Sessions,
+        clock: Callable[[], float],
+        answered: Callable[[IkeSa], None],
+    ) -> None:
+        self._backend = backend
+        self._sessions = sessions
+        self._clock = clock
+        self._answered = answered
+
+    def start_eap(self, sa: IkeSa) -> None:
+        """The peer wants EAP."""
+        session = self._sessions.begin(sa)
+        session.conversation = self._backend.open_eap(session.sign_in)
+        session.conversation.start(lambda reply: self._eap_reply(session, reply))
+
+    def receive_eap(self, sa: IkeSa, packet: bytes) -> None:
+        """An EAP-Response of the peer."""
+        session = self._sessions.of(sa)
+        if session is not None and session.conversation is not None:
+            session.conversation.receive(packet, lambda reply: self._eap_reply(session, reply))
+
+    def _eap_reply(self, session: Session, reply: EapReply) -> None:
+        now, sa = self._clock(), session.sa
+        match reply:
+            case EapContinue(packet):
+                sa.eap_continue(packet, now)
+            case EapAccepted(packet, msk, access):
+                session.access = access
+                sa.eap_succeeded(packet, msk, now)
+            case EapRejected(packet, refusal):
+                log_refusal(session, refusal)
+                sa.eap_failed(packet, now)
+        self._answered(sa)
+
+    def authorise_certificate(self, sa: IkeSa, chain_der: tuple[bytes, ...]) -> None:
+        """The peer brings a certificate."""
+        session = self._sessions.begin(sa)
+
+        def reply(answer: Access | Refusal) -> None:
+            now = self._clock()
+            if isinstance(answer, Refusal):
+                log_refusal(session, answer)
+                sa.refuse(now)
+            else:
+                session.access = answer
+                sa.certificate_accepted(now)
+            self._answered(sa)
+
+        self._backend.authorise_certificate(session.sign_in, list(chain_der), reply)
+
+
+def log_refusal(session: Session, refusal: Refusal) -> None:
+    """AAA has written the audit event; this is for whoever watches the log."""
+    _log.info(
+        "sign-in refused",
+        sign_in=session.sign_in.sign_in_id,
+        remote=session.sign_in.remote_address,
+        code=refusal.code,
+        reason=refusal.reason,
+    )

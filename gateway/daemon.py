@@ -1,0 +1,153 @@
+"""The composition root of `ostiary gateway`: builds the parts, opens the sockets, waits for a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import structlog
+
+from aaa.in_process import InProcessBackend
+from aaa.interface import GatewayHello
+from core.ready import announce
+from core.runtime import Runtime
+from gateway.connect import ROOT_FILE, client_command, own_address
+from gateway.control.disconnect import DisconnectServer
+from gateway.control.listener import ControlListener
+from gateway.dataplane.choose import OpenDataPlane, open_data_plane
+from gateway.dataplane.interface import Address
+from gateway.engine import Engine
+from gateway.ike.config import Credential, ResponderConfig
+from gateway.ike.constants import IdType
+from gateway.ike.payloads.identification import Identification
+from gateway.ike.responder import Responder
+from gateway.sessions import Sessions
+from gateway.transport import Transport
+
+STOP_TIMEOUT_S = 1.5
+CREDENTIAL_CHECK_S = 3600.0
+
+_log = structlog.get_logger(__name__)
+
+
+def run(runtime: Runtime) -> None:
+    """Serve until SIGTERM or SIGINT; raises OstiaryError where the gateway can't start."""
+    asyncio.run(_serve(runtime))
+
+
+async def _serve(runtime: Runtime) -> None:
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stopping.set)
+
+    def post(call: Callable[[], None]) -> None:
+        loop.call_soon_threadsafe(call)
+
+    backend = InProcessBackend.open(runtime, post)
+    gateway = _Gateway(loop, runtime, backend)
+    try:
+        gateway.open()
+        announce(gateway.banner())
+        await stopping.wait()
+    finally:
+        await gateway.close()
+        backend.goodbye()
+
+
+class _Gateway:
+    """Everything that is open while the gateway runs; closed in the reverse order, however far opening got."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, runtime: Runtime, backend: InProcessBackend) -> None:
+        self._loop = loop
+        self._settings = runtime.settings.gateway
+        self._runtime = runtime
+        self._backend = backend
+        self._engine: Engine | None = None
+        self._transport: Transport | None = None
+        self._plane: OpenDataPlane | None = None
+        self._control: ControlListener | None = None
+        self._credential_timer: asyncio.TimerHandle | None = None
+
+    def open(self) -> None:
+        """Build and open everything; raises OstiaryError."""
+        settings = self._settings
+        responder = Responder(self._responder_config(), os.urandom, time.monotonic())
+        transport = self._transport = Transport(self._loop, settings.listen, settings.ike_port, settings.natt_port)
+        plane = self._plane = open_data_plane(self._loop, settings, transport.esp, self._remote_moved)
+        engine = self._engine = Engine(
+            self._loop, responder, Sessions(settings, self._backend, plane), self._backend, settings.name
+        )
+        self._control = ControlListener(
+            self._loop,
+            settings.control_address,
+            settings.control_port,
+            DisconnectServer(settings.name, self._backend.control_secret().reveal(), engine.disconnect),
+        )
+        # From here on the enforcement path knows this gateway, and it can be reached.
+        self._backend.hello(
+            GatewayHello(settings.name, str(settings.control_address), settings.control_port, plane.name)
+        )
+        engine.start(transport)
+        transport.start(engine.receive_ike, plane)
+        self._credential_timer = self._loop.call_later(CREDENTIAL_CHECK_S, self._renew_credential, responder)
+        _log.info("gateway started", data_plane=plane.name, listening=transport.addresses_text)
+
+    def _remote_moved(self, spi_in: int, remote: Address, remote_port: int) -> None:
+        if self._engine is not None:
+            self._engine.remote_moved(spi_in, remote, remote_port)
+
+    def _responder_config(self) -> ResponderConfig:
+        settings = self._settings
+        identity = Identification.fqdn(settings.identity)
+        addresses = tuple(
+            Identification(IdType.IPV4_ADDR if a.version == 4 else IdType.IPV6_ADDR, a.packed)
+            for a in settings.public_addresses
+        )
+        credential = self._backend.gateway_credential()
+        return ResponderConfig(
+            identity=identity,
+            identities=(identity, *addresses),
+            credential=Credential(credential.chain_der, credential.private_key, credential.trust_anchor_spki_sha1),
+            fragment_size_bytes=settings.fragment_size_bytes,
+            half_open_timeout_s=settings.half_open_timeout_s,
+            half_open_limit=settings.half_open_limit,
+            half_open_limit_per_address=settings.half_open_limit_per_address,
+            cookie_threshold=settings.cookie_threshold,
+            dpd_interval_s=settings.dpd_interval_s,
+            keepalive_interval_s=settings.keepalive_interval_s,
+            retransmit_timeouts_s=settings.retransmit_timeouts_s,
+        )
+
+    def _renew_credential(self, responder: Responder) -> None:
+        """New SAs get the certificate that is current now; those that are up keep what they have."""
+        self._credential_timer = self._loop.call_later(CREDENTIAL_CHECK_S, self._renew_credential, responder)
+        try:
+            responder.config = self._responder_config()
+        except Exception:
+            _log.exception("the gateway's certificate could not be renewed; the old one stays in use")
+
+    def banner(self) -> list[str]:
+        """What the person who started the gateway wants to know."""
+        settings = self._settings
+        host = str(settings.public_addresses[0]) if settings.public_addresses else own_address()
+        listening = self._transport.addresses_text if self._transport is not None else ""
+        return [
+            f"Gateway: {settings.identity} at {host} (listening on {listening})",
+            f"Data plane: {self._plane.description if self._plane is not None else ''}",
+            "Connect a client: "
+            + client_command(host, settings.identity, str(self._runtime.settings.state_dir / ROOT_FILE)),
+        ]
+
+    async def close(self) -> None:
+        """Tell the peers goodbye, close the sockets, take the data plane down."""
+        if self._credential_timer is not None:
+            self._credential_timer.cancel()
+        if self._engine is not None:
+            await self._engine.stop(STOP_TIMEOUT_S)
+        for part in (self._control, self._transport, self._plane):
+            if part is not None:
+                part.close()
