@@ -133,6 +133,10 @@ class InProcessBackend:
             ),
         )
 
+    def trust_pem(self) -> str:
+        """The root certificate, PEM: what every client has to trust."""
+        return self._authority.trust_pem()
+
     def control_secret(self) -> Secret:
         """The shared secret of this gateway's RADIUS dynamic authorization; may block."""
         with self._runtime.database.transaction() as session:

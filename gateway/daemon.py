@@ -64,8 +64,8 @@ class _Gateway:
     def __init__(self, loop: asyncio.AbstractEventLoop, runtime: Runtime, backend: InProcessBackend) -> None:
         self._loop = loop
         self._settings = runtime.settings.gateway
-        self._runtime = runtime
         self._backend = backend
+        self._root_file = runtime.settings.state_dir / ROOT_FILE
         self._engine: Engine | None = None
         self._transport: Transport | None = None
         self._plane: OpenDataPlane | None = None
@@ -91,6 +91,7 @@ class _Gateway:
         self._backend.hello(
             GatewayHello(settings.name, str(settings.control_address), settings.control_port, plane.name)
         )
+        self._root_file.write_text(self._backend.trust_pem(), encoding="ascii")
         engine.start(transport)
         transport.start(engine.receive_ike, plane)
         self._credential_timer = self._loop.call_later(CREDENTIAL_CHECK_S, self._renew_credential, responder)
@@ -138,8 +139,7 @@ class _Gateway:
         return [
             f"Gateway: {settings.identity} at {host} (listening on {listening})",
             f"Data plane: {self._plane.description if self._plane is not None else ''}",
-            "Connect a client: "
-            + client_command(host, settings.identity, str(self._runtime.settings.state_dir / ROOT_FILE)),
+            f"Connect a client: {client_command(host, settings.identity, str(self._root_file))}",
         ]
 
     async def close(self) -> None:

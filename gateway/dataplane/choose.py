@@ -17,21 +17,13 @@ from gateway.dataplane.userspace.udp_batch import EspTransmitter
 class OpenDataPlane(DataPlane, Protocol):
     """A data plane at work, with what the gateway's sockets hand to it."""
 
-    def receive_esp(
-        self,
-        packet: bytes,
-        local: str,
-        local_port: int,
-        remote: str,
-        remote_port: int,
-        udp_encapsulated: bool,
-    ) -> None:
-        """One ESP packet, from the SPI on; ports are 0 without UDP. What can't be used is counted and dropped."""
-
     def receive_segments(
         self, packets: memoryview, segment_bytes: int, remote: tuple[str, int], udp_encapsulated: bool
     ) -> None:
-        """ESP packets of one sender, one after the other, each `segment_bytes` long but for a shorter last one."""
+        """ESP packets of one sender, one after the other, each `segment_bytes` long but for a shorter last one.
+
+        What can't be used is counted and dropped.
+        """
 
     def flush(self) -> None:
         """No more packets are at hand: pass on what `receive_segments` held back to join it with more."""

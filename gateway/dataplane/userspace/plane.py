@@ -16,20 +16,29 @@ from gateway.dataplane.interface import (
     Counters,
     DataPlaneError,
     Endpoints,
-    EspSender,
     RemoteMoved,
 )
 from gateway.dataplane.userspace.child import Child
 from gateway.dataplane.userspace.offload import Parts
 from gateway.dataplane.userspace.pipelines import Inbound, Outbound, Statistics
 from gateway.dataplane.userspace.router import Router
-from gateway.dataplane.userspace.udp_batch import MAX_BATCH_BYTES, MAX_SEGMENTS, EspTransmitter
+from gateway.dataplane.userspace.udp_batch import MAX_BATCH_BYTES, MAX_SEGMENTS
 
 _FIRST_SPI = 256
 """1 to 255 are reserved (RFC 4303 section 2.1)."""
 
-EspBatchSender = Callable[[memoryview, int, Endpoints], None]
-"""Sends ESP packets that lie one after the other, each as long as the number says but for a shorter last one."""
+
+class Transmitter(Protocol):
+    """Sends ESP packets; `EspTransmitter` does from the gateway's sockets."""
+
+    dropped: int
+    """Packets that could not be sent."""
+
+    def send_segments(self, packets: memoryview, segment_bytes: int, endpoints: Endpoints) -> None:
+        """Send packets that lie one after the other, each as long as the number says but for a shorter last one."""
+
+    def forget(self, endpoints: Endpoints) -> None:
+        """Nothing is sent to these endpoints any more."""
 
 
 class Device(Protocol):
@@ -48,26 +57,16 @@ class Device(Protocol):
         """Remove the device."""
 
 
-def one_by_one(send: EspSender) -> EspBatchSender:
-    """A batch sender that sends each packet by itself."""
-
-    def send_segments(packets: memoryview, segment_bytes: int, endpoints: Endpoints) -> None:
-        for start in range(0, len(packets), segment_bytes):
-            send(bytes(packets[start : start + segment_bytes]), endpoints)
-
-    return send_segments
-
-
 class UserspacePlane:
     """Implements `gateway.dataplane.interface.DataPlane`.
 
-    Hand it received ESP with `receive_segments` and `flush` (the receivers of `udp_batch` do), or packet by packet
-    with `receive_esp`. No packet makes it raise: what can't be used is counted and dropped.
+    Hand it received ESP with `receive_segments` and `flush`, as the receivers of `udp_batch` do. No packet makes it
+    raise: what can't be used is counted and dropped.
 
     Args:
         loop: where the device is watched, from now until `close`.
         device: the TUN device; closed with the plane.
-        send: an `EspTransmitter`, or a function for batches (`one_by_one` makes it from one for single packets).
+        transmitter: where ESP packets leave.
         remote_moved: told after the plane itself has begun to send to the new address.
         description: why this data plane, one sentence for the operator.
         now: monotonic seconds.
@@ -80,7 +79,7 @@ class UserspacePlane:
         self,
         loop: asyncio.AbstractEventLoop,
         device: Device,
-        send: EspTransmitter | EspBatchSender,
+        transmitter: Transmitter,
         remote_moved: RemoteMoved,
         *,
         description: str = "ESP in Python over a TUN device",
@@ -90,7 +89,7 @@ class UserspacePlane:
         self.description = description
         self._loop = loop
         self._device = device
-        self._transmitter = send if isinstance(send, EspTransmitter) else None
+        self._transmitter = transmitter
         self._remote_moved = remote_moved
         self._random = random
         self._children: dict[int, Child] = {}
@@ -101,13 +100,12 @@ class UserspacePlane:
         self._outbound = Outbound(
             self._router,
             device.read,
-            send.send_segments if isinstance(send, EspTransmitter) else send,
+            transmitter.send_segments,
             self._statistics,
             MAX_SEGMENTS,
             MAX_BATCH_BYTES,
         )
         self._closed = False
-        self._flush_is_due = False
         loop.add_reader(device.fileno(), self._outbound.pump)
 
     def allocate_spi(self) -> int:
@@ -134,7 +132,7 @@ class UserspacePlane:
         if child is None:
             return None
         self._router.remove(child)
-        self._forget_path(child.endpoints)
+        self._transmitter.forget(child.endpoints)
         return child.counters()
 
     def counters(self, spi_in: int) -> Counters | None:
@@ -154,7 +152,7 @@ class UserspacePlane:
             **asdict(self._statistics),
             "no_route": self._router.no_route,
             "refused": self._router.refused,
-            "not_sent": self._transmitter.dropped if self._transmitter else 0,
+            "not_sent": self._transmitter.dropped,
         }
 
     def receive_segments(
@@ -173,27 +171,8 @@ class UserspacePlane:
 
     def flush(self) -> None:
         """Hand to the device what waits for more of its kind; call it when no more packets are at hand."""
-        self._flush_is_due = False
         if not self._closed:
             self._inbound.flush()
-
-    def receive_esp(
-        self,
-        packet: bytes,
-        local: str,
-        local_port: int,
-        remote: str,
-        remote_port: int,
-        udp_encapsulated: bool,
-    ) -> None:
-        """One ESP packet, from the SPI on. It reaches the device together with what comes in the same turn of the
-        event loop.
-        """
-        if packet and not self._closed:
-            self._inbound.receive(memoryview(packet), len(packet), (remote, remote_port), udp_encapsulated)
-            if not self._flush_is_due:
-                self._flush_is_due = True
-                self._loop.call_soon(self.flush)
 
     def close(self) -> None:
         """See `DataPlane`."""
@@ -214,9 +193,5 @@ class UserspacePlane:
         self._remote_moved(child.sa.spi_in, address, remote[1])
 
     def _change_endpoints(self, child: Child, endpoints: Endpoints) -> None:
-        self._forget_path(child.endpoints)
+        self._transmitter.forget(child.endpoints)
         child.move(endpoints)
-
-    def _forget_path(self, endpoints: Endpoints) -> None:
-        if self._transmitter is not None:
-            self._transmitter.forget(endpoints)

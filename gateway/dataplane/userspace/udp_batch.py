@@ -57,8 +57,8 @@ IkeReceiver = Callable[[bytes, str, RemoteName], None]
 
 
 def prepare(sock: socket.socket) -> None:
-    """Set a UDP or raw ESP socket up for this data plane: non-blocking, deep buffers, receive offload, the local
-    address of each packet, and no path MTU discovery, so that an ESP packet that is too large is fragmented.
+    """Set a UDP or raw ESP socket up: non-blocking, deep buffers, the local address told with each packet, and no
+    path MTU discovery, so that a packet that is too large is fragmented.
     """
     sock.setblocking(False)
     for forced, plain in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
@@ -72,24 +72,27 @@ def prepare(sock: socket.socket) -> None:
     else:
         sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
         sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-    if sock.type == socket.SOCK_DGRAM:
-        try:
-            sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
-        except OSError as error:
-            if error.errno != errno.ENOPROTOOPT:  # a kernel before 5.0: packets come one by one
-                raise
+
+
+def _join_on_receive(sock: socket.socket) -> None:
+    try:
+        sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
+    except OSError as error:
+        if error.errno != errno.ENOPROTOOPT:  # a kernel before 5.0: packets come one by one
+            raise
 
 
 class NatTraversalReceiver:
     """Drains the UDP socket of port 4500: ESP to the data plane, IKE to the gateway (RFC 3948 section 2).
 
-    Register `drain` with the event loop. It stops after `budget_packets`, so that ESP does not keep IKE, timers and
+    It turns receive offload on, so nothing else may read the socket. Register `drain` with the event loop. It stops after `budget_packets`, so that ESP does not keep IKE, timers and
     the other sockets waiting; the loop calls again when more is there.
     """
 
     def __init__(
         self, sock: socket.socket, esp: SegmentReceiver, ike: IkeReceiver, budget_packets: int = 256
     ) -> None:
+        _join_on_receive(sock)
         self._socket = sock
         self._esp = esp
         self._ike = ike

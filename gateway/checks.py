@@ -1,0 +1,117 @@
+"""What `ostiary check` says about the gateway: ESP, TUN, permissions, ports, forwarding."""
+
+from __future__ import annotations
+
+import os
+import socket
+from ipaddress import IPv4Address, IPv6Address
+
+from core.checks import Check
+from core.settings import GatewaySettings, Settings
+from gateway.dataplane.kernel_esp import kernel_esp
+from gateway.dataplane.userspace.tun import forwarding_enabled
+
+_CAP_NET_BIND_SERVICE, _CAP_NET_ADMIN, _CAP_NET_RAW = 10, 12, 13
+_TUN_DEVICE = "/dev/net/tun"
+
+
+def checks(settings: Settings) -> list[Check]:
+    """All findings; nothing is changed, and sockets are closed again."""
+    gateway = settings.gateway
+    return [
+        _data_plane(gateway),
+        _tun(),
+        _capabilities(),
+        *(_port(address, port) for address in gateway.listen for port in (gateway.ike_port, gateway.natt_port)),
+        _control_port(gateway),
+        _forwarding(gateway),
+    ]
+
+
+def _data_plane(settings: GatewaySettings) -> Check:
+    name, kernel = "gateway: data plane", kernel_esp()
+    if settings.data_plane == "kernel":
+        return Check(name, False, "the settings ask for the kernel's ESP, which this version can't use", 'use "auto"')
+    return Check(name, True, f"userspace, ESP in Python ({kernel.reason})")
+
+
+def _tun() -> Check:
+    name = "gateway: TUN device"
+    try:
+        os.close(os.open(_TUN_DEVICE, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        fix = "modprobe tun; in a container, pass the device in (--device /dev/net/tun)"
+        return Check(name, False, f"{_TUN_DEVICE}: {error.strerror}", fix)
+    return Check(name, True, f"{_TUN_DEVICE} can be opened")
+
+
+def _capabilities() -> Check:
+    name = "gateway: permissions"
+    held = _effective_capabilities()
+    wanted = {
+        "CAP_NET_ADMIN": _CAP_NET_ADMIN,
+        "CAP_NET_BIND_SERVICE": _CAP_NET_BIND_SERVICE,
+    }
+    missing = [capability for capability, bit in wanted.items() if not held >> bit & 1]
+    if missing:
+        fix = f"run as root, or with AmbientCapabilities={' '.join(wanted)} CAP_NET_RAW"
+        return Check(name, False, f"missing {' and '.join(missing)}", fix)
+    if not held >> _CAP_NET_RAW & 1:
+        fix = "add CAP_NET_RAW; without it only clients behind a NAT, or that force UDP, can send ESP"
+        return Check(name, None, "plain ESP is off: no CAP_NET_RAW", fix)
+    return Check(name, True, "CAP_NET_ADMIN, CAP_NET_BIND_SERVICE and CAP_NET_RAW are held")
+
+
+def _effective_capabilities() -> int:
+    with open("/proc/self/status", encoding="ascii") as status:
+        for line in status:
+            if line.startswith("CapEff:"):
+                return int(line.split()[1], 16)
+    return 0
+
+
+def _port(address: IPv4Address | IPv6Address, port: int) -> Check:
+    problem = _bind_problem(address, port)
+    name = f"gateway: UDP {address} port {port}"
+    if problem is None:
+        return Check(name, True, "free")
+    if problem == "Address already in use":
+        fix = "fine if the gateway runs; else stop what holds it (`ss -ulpn` shows it)"
+        return Check(name, None, "in use", fix)
+    return Check(name, False, problem, "set gateway.listen to addresses of this machine, and the ports")
+
+
+def _control_port(settings: GatewaySettings) -> Check:
+    problem = _bind_problem(settings.control_address, settings.control_port)
+    name = f"gateway: control on UDP {settings.control_address} port {settings.control_port}"
+    if problem is None:
+        return Check(name, True, "free")
+    if problem == "Address already in use":
+        return Check(name, None, "in use", "fine if the gateway runs; else stop what holds it")
+    return Check(name, False, problem, "set gateway.control_address and gateway.control_port")
+
+
+def _bind_problem(address: IPv4Address | IPv6Address, port: int) -> str | None:
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            if address.version == 6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((str(address), port))
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def _forwarding(settings: GatewaySettings) -> Check:
+    name = "gateway: IP forwarding"
+    on4, on6 = forwarding_enabled()
+    wanted = {
+        "net.ipv4.ip_forward": on4 or not any(pool.ipv4 for pool in settings.pools),
+        "net.ipv6.conf.all.forwarding": on6 or not any(pool.ipv6 for pool in settings.pools),
+    }
+    off = [key for key, on in wanted.items() if not on]
+    if off:
+        fix = "; ".join(f"sysctl -w {key}=1" for key in off) + " (and in /etc/sysctl.d to keep it)"
+        return Check(name, None, "clients reach the gateway itself, but no network behind it", fix)
+    return Check(name, True, "on")
