@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Protocol
 
 from core.errors import OstiaryError
 from core.settings import GatewaySettings
 from gateway.dataplane.interface import DataPlane, Network, RemoteMoved
 from gateway.dataplane.kernel_esp import kernel_esp
-from gateway.dataplane.userspace.plane import UserspacePlane
+from gateway.dataplane.userspace.plane import UserspacePlane, Watcher
 from gateway.dataplane.userspace.tun import TunDevice, TunSettings
 from gateway.dataplane.userspace.udp_batch import EspTransmitter
 
@@ -30,7 +29,7 @@ class OpenDataPlane(DataPlane, Protocol):
 
 
 def open_data_plane(
-    loop: asyncio.AbstractEventLoop,
+    loop: Watcher,
     settings: GatewaySettings,
     transmitter: EspTransmitter,
     remote_moved: RemoteMoved,

@@ -145,7 +145,5 @@ class DataPlane(Protocol):
         """Remove everything that was made: SAs, addresses, routes, links."""
 
 
-EspSender = Callable[[bytes, Endpoints], None]
-"""Sends one ESP packet; with UDP encapsulation from the NAT-T socket."""
 RemoteMoved = Callable[[int, Address, int], None]
 """Tells the gateway that authentic packets of an inbound SPI now come from another address (NAT rebinding)."""

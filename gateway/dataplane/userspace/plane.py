@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Callable
@@ -41,6 +40,16 @@ class Transmitter(Protocol):
         """Nothing is sent to these endpoints any more."""
 
 
+class Watcher(Protocol):
+    """The event loop, as far as it is needed here."""
+
+    def add_reader(self, fd: int, callback: Callable[[], object], /) -> None:
+        """Call back whenever the descriptor has something to read."""
+
+    def remove_reader(self, fd: int, /) -> bool:
+        """Stop that."""
+
+
 class Device(Protocol):
     """A TUN device, or what stands for one."""
 
@@ -77,7 +86,7 @@ class UserspacePlane:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        loop: Watcher,
         device: Device,
         transmitter: Transmitter,
         remote_moved: RemoteMoved,

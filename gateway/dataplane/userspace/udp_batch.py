@@ -85,8 +85,9 @@ def _join_on_receive(sock: socket.socket) -> None:
 class NatTraversalReceiver:
     """Drains the UDP socket of port 4500: ESP to the data plane, IKE to the gateway (RFC 3948 section 2).
 
-    It turns receive offload on, so nothing else may read the socket. Register `drain` with the event loop. It stops after `budget_packets`, so that ESP does not keep IKE, timers and
-    the other sockets waiting; the loop calls again when more is there.
+    It turns receive offload on, so nothing else may read the socket. Register `drain` with the event loop. It
+    stops after `budget_packets`, so that ESP does not keep IKE, timers and the other sockets waiting; the loop
+    calls again when more is there.
     """
 
     def __init__(

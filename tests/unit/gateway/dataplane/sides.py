@@ -1,0 +1,217 @@
+"""Two data planes joined in memory: no device, no socket, the same code as in the gateway."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address, ip_network
+
+from gateway.dataplane.interface import (
+    Address,
+    ChildSa,
+    Counters,
+    Endpoints,
+    EspCipher,
+    EspIntegrity,
+    EspKeys,
+    EspSuite,
+)
+from gateway.dataplane.userspace.offload import Parts
+from gateway.dataplane.userspace.plane import UserspacePlane
+from gateway.ike.selectors import TrafficSelector
+from tests.unit.gateway.dataplane.packets import as_the_kernel_would
+
+GCM = EspSuite(EspCipher.AES_GCM_16, 128, EspIntegrity.NONE, False)
+CLIENT_SPI, GATEWAY_SPI = 0x0C110001, 0x6A7E0001
+CLIENT = ("198.51.100.2", 40500)
+GATEWAY = ("192.0.2.1", 4500)
+CLIENT_INNER, CLIENT_INNER_6 = "10.99.0.2", "fd99::2"
+SERVER, SERVER_6 = "10.1.0.10", "fd01::10"
+
+
+class Loop:
+    """What a data plane needs of an event loop; `turn` is when the device is readable."""
+
+    def __init__(self) -> None:
+        self.readers: dict[int, Callable[[], object]] = {}
+
+    def add_reader(self, fd: int, callback: Callable[[], object], /) -> None:
+        self.readers[fd] = callback
+
+    def remove_reader(self, fd: int, /) -> bool:
+        return self.readers.pop(fd, None) is not None
+
+    def turn(self) -> None:
+        """Call every reader once."""
+        for callback in list(self.readers.values()):
+            callback()
+
+
+class MemoryDevice:
+    """A TUN device whose other side is two lists."""
+
+    def __init__(self) -> None:
+        self.to_read: deque[bytes] = deque()
+        self.written: list[bytes] = []
+        self.refuse = False
+        self.closed = False
+
+    def fileno(self) -> int:
+        return 7
+
+    def read(self) -> bytes | None:
+        return self.to_read.popleft() if self.to_read else None
+
+    def write(self, parts: Parts) -> bool:
+        if not self.refuse:
+            self.written.append(b"".join(parts))
+        return not self.refuse
+
+    def close(self) -> None:
+        self.closed = True
+
+    def take(self) -> list[bytes]:
+        """The packets that came out since the last call."""
+        packets = [packet for one in self.written for packet in as_the_kernel_would(one)]
+        self.written.clear()
+        return packets
+
+
+@dataclass
+class Batch:
+    """One call to the sender of a plane."""
+
+    packets: bytes
+    segment_bytes: int
+    endpoints: Endpoints
+
+    def split(self) -> list[bytes]:
+        return [
+            self.packets[start : start + self.segment_bytes]
+            for start in range(0, len(self.packets), self.segment_bytes)
+        ]
+
+
+class Sent:
+    """Keeps what a plane sends."""
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+        self.forgotten: list[Endpoints] = []
+        self.dropped = 0
+
+    def send_segments(self, packets: memoryview, segment_bytes: int, endpoints: Endpoints) -> None:
+        self.batches.append(Batch(bytes(packets), segment_bytes, endpoints))
+
+    def forget(self, endpoints: Endpoints) -> None:
+        self.forgotten.append(endpoints)
+
+
+@dataclass
+class Side:
+    """A plane, its device, and what it sends."""
+
+    device: MemoryDevice = field(default_factory=MemoryDevice)
+    loop: Loop = field(default_factory=Loop)
+    transmitter: Sent = field(default_factory=Sent)
+    moves: list[tuple[int, Address, int]] = field(default_factory=list)
+    now: float = 100.0
+    on_move: Callable[[int], object] | None = None
+
+    def __post_init__(self) -> None:
+        self.plane = UserspacePlane(
+            self.loop,
+            self.device,
+            self.transmitter,
+            self._moved,
+            now=lambda: self.now,
+            random=os.urandom,
+        )
+
+    @property
+    def sent(self) -> list[Batch]:
+        """What left since the last `seal`."""
+        return self.transmitter.batches
+
+    def _moved(self, spi: int, address: Address, port: int) -> None:
+        self.moves.append((spi, address, port))
+        if self.on_move is not None:
+            self.on_move(spi)
+
+    def seal(self, *packets: bytes) -> list[bytes]:
+        """The ESP packets for inner ones that the device brings."""
+        self.device.to_read.extend(packets)
+        while self.device.to_read:
+            self.loop.readers[7]()
+        sealed = [packet for batch in self.sent for packet in batch.split()]
+        self.sent.clear()
+        return sealed
+
+    def open(self, *packets: bytes, remote: tuple[str, int] = CLIENT, udp: bool = True) -> list[bytes]:
+        """What comes out of the device for ESP packets that arrive one by one."""
+        for packet in packets:
+            if packet:
+                self.plane.receive_segments(memoryview(packet), len(packet), remote, udp)
+        self.plane.flush()
+        return self.device.take()
+
+    def counters(self, spi: int) -> Counters:
+        counters = self.plane.counters(spi)
+        assert counters is not None
+        return counters
+
+
+def selectors(*networks: str, protocol: int = 0, ports: tuple[int, int] = (0, 65535)) -> tuple[TrafficSelector, ...]:
+    return tuple(
+        replace(
+            TrafficSelector.from_network(ip_network(network)),
+            protocol=protocol,
+            start_port=ports[0],
+            end_port=ports[1],
+        )
+        for network in networks
+    )
+
+
+def child_sa(
+    suite: EspSuite = GCM,
+    *,
+    inside: tuple[TrafficSelector, ...] = selectors("10.0.0.0/8", "fd00::/8"),
+    client: tuple[TrafficSelector, ...] = selectors(CLIENT_INNER, CLIENT_INNER_6),
+    udp: bool = True,
+    spis: tuple[int, int] = (GATEWAY_SPI, CLIENT_SPI),
+) -> ChildSa:
+    """The gateway's half of a child SA with one client."""
+    salt = 0 if suite.cipher is EspCipher.AES_CBC else 4
+    mac_bytes = {12: 32, 13: 48, 14: 64}.get(suite.integrity.value, 0)
+    first, second = (
+        EspKeys(bytes([fill]) * (suite.key_bits // 8 + salt), bytes([fill + 1]) * mac_bytes) for fill in (10, 20)
+    )
+    endpoints = Endpoints(ip_address(GATEWAY[0]), GATEWAY[1], ip_address(CLIENT[0]), CLIENT[1], udp)
+    return ChildSa(*spis, suite, first, second, endpoints, inside, client, 64)
+
+
+def other_half(child: ChildSa) -> ChildSa:
+    """The same child SA as the client has it."""
+    ends = child.endpoints
+    return replace(
+        child,
+        spi_in=child.spi_out,
+        spi_out=child.spi_in,
+        keys_in=child.keys_out,
+        keys_out=child.keys_in,
+        endpoints=Endpoints(ends.remote, ends.remote_port, ends.local, ends.local_port, ends.udp_encapsulation),
+        local_selectors=child.remote_selectors,
+        remote_selectors=child.local_selectors,
+    )
+
+
+def joined(child: ChildSa | None = None) -> tuple[Side, Side]:
+    """Gateway and client with a child SA between them."""
+    gateway, client = Side(), Side()
+    sa = child or child_sa()
+    gateway.plane.install(sa)
+    client.plane.install(other_half(sa))
+    return gateway, client
