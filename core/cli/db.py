@@ -25,7 +25,7 @@ def upgrade() -> None:
 @click.option("-m", "--message", required=True, help="What the step does; becomes its file name.")
 def revision(message: str) -> None:
     """For developers: write the migration from the newest schema to today's models."""
-    from core import migrations
+    from core.migrations.steps import make_revision
 
-    path = migrations.make_revision(message)
+    path = make_revision(message)
     click.echo(f"{path}\nRead it, correct it, then: ruff check --fix {path} && ruff format {path}")

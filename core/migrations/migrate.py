@@ -1,29 +1,26 @@
-"""Applies the steps, one process at a time, and writes new ones."""
+"""Brings the schema up to date, one process at a time."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import Script, ScriptDirectory
-from alembic.util.exc import CommandError
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, String, column, inspect, select, table, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.database import DatabaseError, make_engine
-from core.settings import DatabaseSettings, Settings
+from core.settings import Settings
 
 # Any 64-bit number that nobody else is likely to lock in the same PostgreSQL database.
 _ADVISORY_LOCK = 0x4F53_5449_4152_5901
+STEPS_FOLDER = Path(__file__).parent / "versions"
+# Alembic's own table.
+_VERSION_TABLE = table("alembic_version", column("version_num", String(32)))
 
 
 def upgrade(settings: Settings) -> bool:
@@ -35,19 +32,19 @@ def upgrade(settings: Settings) -> bool:
     Raises:
         DatabaseError: unreachable, or made by a newer Ostiary than this one.
     """
-    head = head_revision()
     try:
         with _engine(settings) as engine, _one_at_a_time(settings):
-            if _revision_of(engine) == head:
+            current = _revision_of(engine)
+            if current == head_revision():
                 return False
+            if not is_known(current):
+                raise DatabaseError(
+                    f"the database has schema {current}, which this Ostiary does not know",
+                    fix="it was used by a newer version: install that one, or restore the backup from before",
+                )
             with engine.connect() as connection:
                 _upgrade_locked(connection)
             return True
-    except CommandError as error:
-        raise DatabaseError(
-            f"the database has a schema that this Ostiary does not know: {error}",
-            fix="it was used by a newer version: install that one, or restore the backup made before its upgrade",
-        ) from error
     except SQLAlchemyError as error:
         raise DatabaseError(
             f"the database can't be used: {error.args[0] if error.args else error}",
@@ -70,60 +67,25 @@ def current_revision(settings: Settings) -> str | None:
         ) from error
 
 
-def head_revision() -> str:
-    """The schema revision that this code works with."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
-    if head is None:
-        raise DatabaseError("this installation has no migrations", fix="install Ostiary again")
-    return head
+def head_revision() -> str | None:
+    """The schema revision that this code works with: that of the newest step."""
+    return max(_known_revisions(), default=None)
 
 
 def is_known(revision: str | None) -> bool:
     """Whether this code has a step of that name; None is the empty database, which it knows."""
-    known = {step.revision for step in ScriptDirectory.from_config(_config()).walk_revisions()}
-    return revision is None or revision in known
+    return revision is None or revision in _known_revisions()
 
 
-def make_revision(message: str, *, folder: Path | None = None) -> Path:
-    """Write the step from the newest migration to today's models, to be read by a person before it is kept.
-
-    Args:
-        message: what the step does; also the file's name.
-        folder: the package's own `versions` folder unless a test names another one.
-
-    The models are compared with an empty database at head, never with the installation's own.
-    """
-    script = ScriptDirectory.from_config(_config())
-    number = max((int(revision.revision) for revision in script.walk_revisions()), default=0) + 1
-    with tempfile.TemporaryDirectory() as scratch:
-        settings = Settings(state_dir=Path(scratch), database=DatabaseSettings(url=f"sqlite:///{scratch}/new.db"))
-        if number > 1:
-            upgrade(settings)
-        with _engine(settings) as engine, engine.connect() as connection:
-            written = command.revision(
-                _config(connection, folder),
-                message=message,
-                autogenerate=True,
-                rev_id=f"{number:04}",
-                version_path=None if folder is None else str(folder),
-            )
-    if not isinstance(written, Script):
-        raise DatabaseError("Alembic wrote no migration")
-    return Path(written.path)
-
-
-def _config(connection: Connection | None = None, folder: Path | None = None) -> Config:
-    config = Config()
-    if folder is not None:
-        config.set_main_option("path_separator", "newline")
-        config.set_main_option("version_locations", f"{Path(__file__).parent / 'versions'}\n{folder}")
-    config.set_main_option("script_location", "core:migrations")
-    config.set_main_option("file_template", "%%(rev)s_%%(slug)s")
-    config.attributes["connection"] = connection
-    return config
+def _known_revisions() -> set[str]:
+    # The steps are numbered, each stands on the one before it, and Alembic's own way to know them takes longer
+    # than most commands do. A test holds both ways together.
+    return {path.name.partition("_")[0] for path in STEPS_FOLDER.glob("[0-9]*_*.py")}
 
 
 def _upgrade_locked(connection: Connection) -> None:
+    from core.migrations.steps import run_steps  # late: see there
+
     sqlite = connection.dialect.name == "sqlite"
     if sqlite:
         # A table that is copied must not set off the foreign keys that point at it; SQLite takes this only
@@ -132,7 +94,7 @@ def _upgrade_locked(connection: Connection) -> None:
     with connection.begin():
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
-        command.upgrade(_config(connection), "head")
+        run_steps(connection)
         if sqlite and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").first()):
             raise DatabaseError(f"a migration would break a foreign key of table {broken[0]}")
 
@@ -143,7 +105,9 @@ def _raw(connection: Connection) -> Any:
 
 def _revision_of(engine: Engine) -> str | None:
     with engine.execution_options(ostiary_readonly=True).connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+        if not inspect(connection).has_table(_VERSION_TABLE.name):
+            return None
+        return connection.scalar(select(_VERSION_TABLE.c.version_num))
 
 
 @contextmanager
