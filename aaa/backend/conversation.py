@@ -170,7 +170,7 @@ class EapSignIn:
             elif answer in (UNAVAILABLE, BROKEN):
                 self._refuse(answer, self._server.failure(), reply, method=step.method)
             else:
-                self._finished = True
+                self._finished = self._refused = True
                 reply(EapRejected(self._server.failure(), answer))
 
         self._asking = True
@@ -196,7 +196,7 @@ class EapSignIn:
 
     def _refuse(self, refusal: Refusal, packet: bytes, reply: ReplyTo, *, method: str = "") -> None:
         """Write the event, then tell the gateway."""
-        self._finished = True
+        self._finished = self._refused = True
         self._asking = True
         self._count(refusal)
 

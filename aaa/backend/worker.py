@@ -26,6 +26,10 @@ LARGEST_BATCH = 256
 LONGEST_QUEUE = 20_000
 """Requests that may wait. Beyond it sign-ins are refused; accounting is bounded by the sessions there are."""
 LONGEST_BACKLOG = 20_000
+BUSY_BATCH = 3
+GATHER_S = 0.002
+"""After a batch of that many requests the next one waits this long for more: a transaction costs as much as the
+work of five sign-ins, and this is no time to a client."""
 RETRY_WAITS_S = (0.25, 0.5, 1.0, 2.0, 5.0)
 
 _log = structlog.get_logger(__name__)
@@ -62,6 +66,7 @@ class DatabaseWorker:
         self._queue: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._backlog: list[Request] = []
         self._lost_events = 0
+        self._busy = False
         self._failures_in_row = 0
         self._retry_at = 0.0
         self._give_up_at: float | None = None
@@ -123,6 +128,8 @@ class DatabaseWorker:
                 first = self._queue.get(timeout=max(self._retry_at - time.monotonic(), 0.001))
             else:
                 first = self._queue.get()
+            if self._busy:
+                time.sleep(GATHER_S)
             while first is not None:
                 batch.append(first)
                 if len(batch) >= LARGEST_BATCH:
@@ -134,6 +141,7 @@ class DatabaseWorker:
 
     def _work(self, batch: list[Request]) -> None:
         """Handle a batch, after what waits from before; without anyone who waits, only when it is time."""
+        self._busy = len(batch) >= BUSY_BATCH
         answered_now = [request for request in batch if not request.durable]
         too_early = time.monotonic() < self._retry_at and not answered_now
         if self._backlog and (too_early or len(self._backlog) > LARGEST_BATCH):

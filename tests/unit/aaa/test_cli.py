@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, pkcs12
+
+from aaa import enforcement
+from aaa.dynamic_authorization import Answer, NoAnswer, Peer, Selector
+from aaa.interface import EapAccepted, EapRejected
+from core import jobs
+from core.cli import root
+from core.runtime import Runtime
+from tests.peers.eap import MsChapV2Peer
+from tests.unit.aaa.driver import Driver
+from tests.unit.aaa.installation import open_runtime
+from tests.unit.aaa.people import enrol
+
+
+@pytest.fixture
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime]:
+    monkeypatch.setenv("OSTIARY_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("OSTIARY_GATEWAY__IDENTITY", "vpn.example.org")
+    monkeypatch.chdir(tmp_path)
+    with open_runtime(tmp_path / "state") as opened:
+        yield opened
+
+
+def ostiary(*arguments: str) -> Result:
+    return CliRunner().invoke(root, arguments)
+
+
+def ok(*arguments: str) -> str:
+    result = ostiary(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def parsed(*arguments: str) -> Any:
+    return json.loads(ok(*arguments, "--json"))
+
+
+def test_a_user_from_add_to_disable(runtime: Runtime) -> None:
+    assert "ostiary device add alice" in ok("user", "add", "Alice", "--group", "staff", "--group", "it")
+    assert parsed("user", "add", "bob", "--display-name", "Bob B.")["display_name"] == "Bob B."
+    assert [(row["name"], row["groups"]) for row in parsed("user", "list")] == [
+        ("alice", ["it", "staff"]),
+        ("bob", []),
+    ]
+    assert "alice" in ok("user", "list")
+    assert "alice is disabled" in ok("user", "disable", "Alice", "--reason", "left")
+    assert parsed("user", "show", "alice")["disabled"] is True
+    assert parsed("user", "disable", "alice", "--reason", "left") == []
+    ok("user", "enable", "alice")
+    assert "disabled      no" in ok("user", "show", "alice")
+    failed = ostiary("user", "add", "alice")
+    assert (failed.exit_code, "exists already" in failed.output) == (1, True)
+
+
+def test_device_add_tells_what_to_type(runtime: Runtime) -> None:
+    ok("user", "add", "alice")
+    told = ok("device", "add", "alice", "alice-laptop", "--platform", "Windows 11")
+    assert "vpn.example.org" in told
+    code = next(line.split()[1] for line in told.splitlines() if line.strip().startswith("password"))
+    assert "ostiary ca trust" in told
+    facts = parsed("device", "add", "alice", "alice-phone")
+    assert facts["remote_id"] == facts["server"] == "vpn.example.org"
+    assert (facts["user_name"], facts["device"]) == ("alice", "alice-phone")
+    with Driver(runtime) as driver:
+        for password in (code, facts["access_code"]):
+            assert isinstance(driver.sign_in(MsChapV2Peer(facts["user_name"], password)), EapAccepted)
+        renewed = parsed("device", "code", "alice-phone")
+        assert isinstance(driver.sign_in(MsChapV2Peer("alice", renewed["access_code"])), EapAccepted)
+        assert "vpn.example.org" in ok("device", "code", "alice-phone")
+        assert isinstance(driver.sign_in(MsChapV2Peer("alice", renewed["access_code"])), EapRejected)
+    assert [row["name"] for row in parsed("device", "list", "--owner", "alice")] == ["alice-laptop", "alice-phone"]
+    assert parsed("device", "list", "--owner", "bob") == []
+    assert parsed("device", "show", "alice-laptop")["platform"] == "Windows 11"
+
+
+def test_device_add_with_a_certificate(runtime: Runtime, tmp_path: Path) -> None:
+    ok("user", "add", "alice")
+    (tmp_path / "password").write_text("correct horse\nsecond line\n")
+    arguments = ["--certificate", "--key-type", "ecdsa-p256", "--output", str(tmp_path / "files")]
+    facts = parsed("device", "add", "alice", "laptop", *arguments, "--p12-password-file", str(tmp_path / "password"))
+    assert "pkcs12_password" not in facts
+    pkcs12_file, key_file = Path(facts["pkcs12_file"]), Path(facts["private_key_file"])
+    for path in (pkcs12_file, key_file):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    key, certificate, others = pkcs12.load_key_and_certificates(pkcs12_file.read_bytes(), b"correct horse")
+    assert key is not None
+    assert certificate is not None
+    assert len(others) == 2
+    pem_key = load_pem_private_key(key_file.read_bytes(), None)
+    assert pem_key.public_key() == certificate.public_key()
+    chain = x509.load_pem_x509_certificates(Path(facts["certificate_file"]).read_bytes())
+    assert chain[0] == certificate
+    (trust,) = x509.load_pem_x509_certificates(Path(facts["trust_file"]).read_bytes())
+    assert trust.issuer == trust.subject
+
+    told = ok("device", "certificate", "laptop", "--output", str(tmp_path / "again"), "--key-type", "ecdsa-p256")
+    assert "laptop.devices.ostiary.internal" in told
+    password = next(line.split()[2] for line in told.splitlines() if "its password" in line)
+    assert pkcs12.load_key_and_certificates((tmp_path / "again/laptop.p12").read_bytes(), password.encode())[0]
+    assert len(parsed("device", "show", "laptop")["certificates"]) == 2
+    again = parsed("device", "certificate", "laptop", "--output", str(tmp_path / "third"), "--key-type", "ecdsa-p256")
+    assert again["pkcs12_password"]
+
+
+def test_files_that_can_not_be_written_come_before_the_device(runtime: Runtime, tmp_path: Path) -> None:
+    ok("user", "add", "alice")
+    (tmp_path / "laptop.p12").touch()
+    (tmp_path / "empty").touch()
+    for arguments, message in (
+        (["--output", str(tmp_path)], "exists already"),
+        (["--output", str(tmp_path / "empty" / "below")], "name another folder"),
+        (["--output", str(tmp_path / "new"), "--p12-password-file", str(tmp_path / "empty")], "first line is empty"),
+        (["--output", str(tmp_path / "new"), "--p12-password-file", str(tmp_path / "none")], "can't be read"),
+    ):
+        failed = ostiary("device", "add", "alice", "laptop", "--certificate", *arguments)
+        assert (failed.exit_code, message in failed.output) == (1, True), failed.output
+    assert parsed("device", "list") == []
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_revoke_prints_each_gateways_answer(runtime: Runtime, monkeypatch: pytest.MonkeyPatch, answers: bool) -> None:
+    def disconnect(peer: Peer, _selector: Selector) -> Answer:
+        if not answers:
+            raise NoAnswer(f"gateway {peer.name}: no answer")
+        return Answer(True, None, "1 ended")
+
+    monkeypatch.setattr(enforcement, "disconnect", disconnect)
+    monkeypatch.setattr(jobs, "wake", lambda *_: True)
+    laptop = enrol(runtime)
+    with Driver(runtime) as driver:
+        accepted = driver.sign_in(MsChapV2Peer("alice", laptop.code))
+        assert isinstance(accepted, EapAccepted)
+        session_id, _ = driver.start_session(accepted.access)
+        (live,) = parsed("session", "list")
+        assert (live["id"], live["device"], live["user"]) == (session_id, "alice-laptop", "alice")
+        assert "alice-laptop" in ok("session", "list")
+        ended = parsed("session", "disconnect", session_id, "--reason", "maintenance")
+        assert [answer["acknowledged"] for answer in ended["answers"]] == [answers]
+        told = ok("device", "revoke", "alice-laptop", "--reason", "stolen")
+        assert "device alice-laptop is revoked; certificates revoked: 0" in told
+        assert ("ok       gateway-1: acknowledged (1 ended), " in told) is answers
+        assert ("WAITING  gateway-1: gateway gateway-1: no answer, " in told) is not answers
+        assert " ms in all" in told
+        assert ("tells those that did not answer again" in told) is not answers
+        again = parsed("device", "revoke", "alice-laptop", "--reason", "stolen")
+        assert [answer["gateway"] for answer in again["answers"]] == ["gateway-1"]
+        disabled = ok("user", "disable", "alice", "--reason", "left")
+        assert "device alice-laptop:" in disabled
+    assert parsed("session", "list") == []
+    assert [row["ended"] for row in parsed("session", "list", "--all")] == ["NAS_REQUEST"]
+    failed = ostiary("device", "revoke", "nothing", "--reason", "x")
+    assert (failed.exit_code, "there is no device" in failed.output) == (1, True)
