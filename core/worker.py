@@ -11,6 +11,7 @@ from celery.beat import EmbeddedService, Scheduler
 from celery.signals import worker_ready
 
 from core import ready
+from core.file_queue import LONGEST_WAIT_S
 from core.jobs import SWEEP, load_handlers, make_celery, register_tasks, shown_queue
 from core.runtime import Runtime
 
@@ -42,8 +43,11 @@ def run(runtime: Runtime) -> int:
     # Logging is configured already; a receiver keeps Celery from doing it again.
     signals.setup_logging.connect(_keep_logging)
 
-    def on_ready(**_kwargs: Any) -> None:
+    def on_ready(sender: Any, **_kwargs: Any) -> None:
         log.info("worker is ready")
+        if sender.hub is not None:
+            # Celery's loop over an AMQP connection notices a signal only when something else wakes it.
+            sender.hub.call_repeatedly(LONGEST_WAIT_S, lambda: None)
         # What became due while no worker ran.
         app.send_task(SWEEP)
         ready.announce()
