@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from sqlalchemy.engine import make_url
+
 from core import migrations
 from core.checks import Check
 from core.clock import utc_now
@@ -29,7 +33,7 @@ def _port(settings: Settings) -> Check:
 def _certificate(settings: Settings) -> Check:
     name, later = "web: certificate", "will be issued at the first start"
     try:
-        if migrations.current_revision(settings) is None:
+        if _is_missing(settings) or migrations.current_revision(settings) is None:
             return Check(name, True, later)
         database = Database.open(settings)
         try:
@@ -45,3 +49,9 @@ def _certificate(settings: Settings) -> Check:
     if state == "valid":
         return Check(name, True, f"valid until {rows[0].not_after:%Y-%m-%d %H:%M} UTC, renewed by itself before")
     return Check(name, None, f"{state}; a new one is issued at the next start", "ostiary web")
+
+
+def _is_missing(settings: Settings) -> bool:
+    """Whether there is no database yet; to look into an SQLite file that is not there would make it."""
+    url = make_url(settings.database_url)
+    return url.get_backend_name() == "sqlite" and not Path(url.database or "").exists()

@@ -35,7 +35,7 @@ ACTIONS = {
     "invitation.create": "Invitation made",
     "secrets.rotate": "Secrets re-encrypted",
     "session.disconnect": "Session disconnected",
-    "session.start": "Session started",
+    "session.refuse": "Session refused",
     "sign-in.accept": "Signed in",
     "sign-in.refuse": "Sign-in refused",
     "user.add": "User added",
@@ -142,6 +142,19 @@ def cause_words(cause: str) -> str:
     return cause.replace("_", " ").capitalize() or "Unknown cause"
 
 
+def fact(value: object) -> str:
+    """A value of an event's detail: lists with commas, tables as `name value`, nothing as a hyphen."""
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(fact(item) for item in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {fact(item)}" for name, item in value.items())
+    return str(value)
+
+
 def milliseconds(value: float) -> str:
     """`12 ms`, `3.4 ms`, `1.20 s`."""
     if value >= 1000:
@@ -162,6 +175,7 @@ def install(app: Flask) -> None:
         action_words,
         cause_words,
         shortened,
+        fact,
         milliseconds,
     ):
         app.add_template_filter(function)

@@ -23,10 +23,10 @@ def _without_line_ends(value: Any) -> Any:
     return " ".join(value.split()) if isinstance(value, str) else value
 
 
-Line = Annotated[str, BeforeValidator(_without_line_ends), StringConstraints(min_length=1, max_length=128)]
+Line = Annotated[str, StringConstraints(min_length=1, max_length=128), BeforeValidator(_without_line_ends)]
 """One line of text that may not be empty."""
-OptionalLine = Annotated[str, BeforeValidator(_without_line_ends), StringConstraints(max_length=128)]
-Reason = Annotated[str, BeforeValidator(_without_line_ends), StringConstraints(max_length=400)]
+OptionalLine = Annotated[str, StringConstraints(max_length=128), BeforeValidator(_without_line_ends)]
+Reason = Annotated[str, StringConstraints(max_length=400), BeforeValidator(_without_line_ends)]
 Password = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 """As typed, spaces and all."""
 Code = Annotated[str, StringConstraints(max_length=16, strip_whitespace=True)]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import time
 from collections.abc import Mapping
 from datetime import timedelta
 
 import pyotp
-from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import update
@@ -27,12 +25,6 @@ from web.models import ConsoleSession
 PASSWORD = "correct horse battery staple"
 ORIGIN = "https://localhost"
 _CSRF = re.compile(r'name="csrf_token" value="([^"]+)"')
-
-
-@functools.cache
-def _password_hash() -> str:
-    """The hash of `PASSWORD`, made once: it is slow on purpose."""
-    return PasswordHasher().hash(PASSWORD)
 
 
 class Visitor:
@@ -72,7 +64,7 @@ class Person:
         self.secret = mfa.new_totp_secret()
         with runtime.database.transaction() as session:
             user = users.create_user(session, name, role=role, actor=SYSTEM)
-            user.password_hash = _password_hash()
+            users.set_password(session, user, PASSWORD, SYSTEM)
             mfa.enrol_totp(session, runtime.box, user, self.secret, pyotp.TOTP(self.secret).now(), SYSTEM)
             user.last_totp_step = 0
 
