@@ -61,7 +61,9 @@ def measure_throughput(
         LabError: a tunnel did not come up, or carried nothing.
     """
     found: dict[str, list[Throughput]] = {contender.name: [] for contender in contenders}
-    server = site.inside.start("iperf3", "-s", "-p", str(IPERF_PORT), log_file=lab.directory / "iperf3.log")
+    server = site.inside.start(
+        "iperf3", "-s", "--forceflush", "-p", str(IPERF_PORT), log_file=lab.directory / "iperf3.log"
+    )
     try:
         wait_for(lambda: "listening" in server.log(), 5.0, "iperf3's server")
         for number in range(rounds):

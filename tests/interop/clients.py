@@ -17,6 +17,8 @@ from tests.lab.strongswan_config import ClientConfig
 from tests.lab.topology import GATEWAY_IPV4, INSIDE_IPV4, INSIDE_IPV6
 
 PINGS = 3
+LARGE_PING_BYTES = 1300
+"""Near the tunnel's MTU of 1400."""
 
 
 class Clients:
@@ -63,13 +65,20 @@ class Clients:
         return client
 
 
-def use_tunnel(client: StrongSwanClient) -> SaView:
+def use_tunnel(client: StrongSwanClient, *, large: bool = True) -> SaView:
     """Ping the host inside over IPv4 and IPv6; the client's SA after it.
+
+    Args:
+        client: connected.
+        large: try packets of nearly the tunnel's MTU as well.
 
     The packets are counted on the SA, since a ping alone might have gone around the tunnel.
     """
     assert client.namespace.ping(INSIDE_IPV4, count=PINGS) == PINGS
     assert client.namespace.ping(INSIDE_IPV6, count=PINGS) == PINGS
+    if large:
+        assert client.namespace.ping(INSIDE_IPV4, size_bytes=LARGE_PING_BYTES) == 1
+        assert client.namespace.ping(INSIDE_IPV6, size_bytes=LARGE_PING_BYTES) == 1
     [sa] = client.list_sas()
     assert sa.packets_out >= 2 * PINGS
     assert sa.packets_in >= 2 * PINGS
@@ -89,11 +98,13 @@ def leave(client: StrongSwanClient, ostiary: Ostiary, laptop: Laptop, *, packets
     return session
 
 
-def connect_and_check(client: StrongSwanClient, ostiary: Ostiary, laptop: Laptop, method: str) -> InitiateResult:
+def connect_and_check(
+    client: StrongSwanClient, ostiary: Ostiary, laptop: Laptop, method: str, *, large: bool = True
+) -> InitiateResult:
     """Connect, use the tunnel both ways over IPv4 and IPv6, disconnect; both ends must tell the same story."""
     mark = ostiary.audit_mark()
     result = client.connect()
-    use_tunnel(client)
+    use_tunnel(client, large=large)
     accepted = ostiary.wait_for_audit(mark, lambda event: event.action == "sign-in.accept", "that someone was let in")
     assert accepted.actor == f"device:{laptop.device_name}"
     assert accepted.detail["method"] == method

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.interop.clients import Clients, connect_and_check, use_tunnel
+from tests.interop.clients import Clients, connect_and_check, leave, use_tunnel
 from tests.lab.certificates import KeyKind
 from tests.lab.enrolment import Enrolment, Laptop
 from tests.lab.ostiary import DNS, Ostiary
-from tests.lab.topology import GATEWAY_IPV6, NAT_IPV4, Site
+from tests.lab.topology import GATEWAY_IPV6, NAT_IPV4, Site, forget_nat_mappings
 
 pytestmark = pytest.mark.interop
 
@@ -88,6 +88,21 @@ def test_behind_nat(ostiary: Ostiary, site: Site, clients: Clients, laptop: Lapt
     # The masquerade picks ports at random: the gateway has to answer to where the packet came from.
     assert port != "4500"
     client.terminate()
+
+
+def test_nat_that_forgets(ostiary: Ostiary, site: Site, clients: Clients, laptop: Laptop) -> None:
+    """The laptop's packets suddenly come from another port: authentic ones move the SA there."""
+    client = clients.eap_mschapv2(site.home, laptop)
+    client.connect()
+    use_tunnel(client)
+    [before] = ostiary.sessions(live=True)
+    forget_nat_mappings(site)
+    use_tunnel(client)
+    moved = ostiary.wait_for_session(
+        lambda row: row.id == before.id and row.remote_address != before.remote_address, "that has moved"
+    )
+    assert moved.remote_address.startswith(f"{NAT_IPV4}:")
+    leave(client, ostiary, laptop)
 
 
 def test_ipv6_outside(ostiary: Ostiary, site: Site, clients: Clients, laptop: Laptop) -> None:

@@ -35,7 +35,7 @@ DNS = "10.1.0.53"
 _BANNER = re.compile(r"^=+\n(.*?)\n=+$", re.DOTALL | re.MULTILINE)
 
 _DEFAULTS: dict[str, dict[str, TomlValue]] = {
-    "log": {"level": "debug", "format": "json"},
+    "log": {"level": "info", "format": "json"},
     "gateway": {
         "public_addresses": [GATEWAY_IPV4, GATEWAY_IPV6],
         "networks": list(INSIDE_NETWORKS),

@@ -23,6 +23,7 @@ GATEWAY_IPV6 = "2001:db8::1"
 CLIENT_IPV4 = "198.51.100.2"
 CLIENT_IPV6 = "2001:db8:1::2"
 NAT_IPV4 = "198.51.100.6"
+NAT_NEXT_HOP = "198.51.100.5"
 NARROW_IPV4 = "198.51.100.10"
 INSIDE_IPV4 = "10.1.0.10"
 INSIDE_IPV6 = "fd01::10"
@@ -37,10 +38,18 @@ class Site:
 
     client: Namespace
     home: Namespace
+    nat: Namespace
     narrow: Namespace
     internet: Namespace
     gateway: Namespace
     inside: Namespace
+
+
+def forget_nat_mappings(site: Site) -> None:
+    """What a rebooting home router does: its masquerade forgets every mapping when its outer link goes down."""
+    site.nat.ip("link", "set", "outside", "down")
+    site.nat.ip("link", "set", "outside", "up")
+    default_route(site.nat, NAT_NEXT_HOP)
 
 
 def build_site(lab: Lab) -> Site:
@@ -81,9 +90,9 @@ def build_site(lab: Lab) -> Site:
         internet,
         names=("outside", "nat"),
         first_addresses=(f"{NAT_IPV4}/30",),
-        second_addresses=("198.51.100.5/30",),
+        second_addresses=(f"{NAT_NEXT_HOP}/30",),
     )
-    default_route(nat, "198.51.100.5")
+    default_route(nat, NAT_NEXT_HOP)
     masquerade(nat, "outside")
     home = lab.namespace("home")
     link(
@@ -117,4 +126,4 @@ def build_site(lab: Lab) -> Site:
         mtu_bytes=1280,
     )
     default_route(narrow, "198.51.100.9")
-    return Site(client, home, narrow, internet, gateway, inside)
+    return Site(client, home, nat, narrow, internet, gateway, inside)
