@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import cast
-
-from sqlalchemy import Column, LargeBinary, Table, select, update
+from sqlalchemy import Column, select, update
 from sqlalchemy.orm import Session
 
 from core import audit
 from core.audit import Actor
-from core.database import Base, load_models
 from core.runtime import Runtime
-from core.secrets import StoredSecret
-
-ENCRYPTED_PREFIX = "encrypted_"
-"""Part of the contract with every part: a column of this name and type LargeBinary holds what `SecretBox` made."""
-
-
-def encrypted_columns() -> Iterator[Column[bytes]]:
-    """Every column of every table whose content `SecretBox` encrypted."""
-    load_models()
-    for table in Base.metadata.sorted_tables:
-        for column in table.columns:
-            if isinstance(column.type, LargeBinary) and column.name.startswith(ENCRYPTED_PREFIX):
-                yield cast("Column[bytes]", column)
-    yield cast("Table", StoredSecret.__table__).c.token
+from core.secrets import encrypted_columns
 
 
 def rotate_keys(runtime: Runtime, actor: Actor) -> int:

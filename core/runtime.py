@@ -8,7 +8,7 @@ from typing import Self
 
 from core import migrations
 from core.database import Database
-from core.secrets import SecretBox
+from core.secrets import SecretBox, refuse_lost_key
 from core.settings import Settings
 
 
@@ -26,11 +26,12 @@ class Runtime:
 
         Raises:
             DatabaseError: the database can't be reached, or belongs to a newer Ostiary.
-            SecretError: the key file can't be used.
+            SecretError: the key file can't be used, or is gone while the database has secrets.
         """
-        box = SecretBox.open(settings)
         migrations.upgrade(settings)
-        return cls(settings, Database.open(settings), box)
+        database = Database.open(settings)
+        refuse_lost_key(settings, database)
+        return cls(settings, database, SecretBox.open(settings))
 
     def close(self) -> None:
         """Close the database connections; closing twice does no harm."""

@@ -7,12 +7,13 @@ import os
 import secrets as stdlib_secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-from sqlalchemy import LargeBinary, String
+from sqlalchemy import Column, LargeBinary, String, Table, literal, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from core.database import Base
+from core.database import Base, Database, load_models
 from core.errors import OstiaryError
 from core.settings import Settings
 
@@ -188,6 +189,41 @@ class StoredSecret(Base):
 
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     token: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+ENCRYPTED_PREFIX = "encrypted_"
+"""Part of the contract with every part: a column of this name and type LargeBinary holds what `SecretBox` made."""
+
+
+def encrypted_columns() -> Iterator[Column[bytes]]:
+    """Every column of every table whose content `SecretBox` encrypted."""
+    load_models()
+    for table in Base.metadata.sorted_tables:
+        for column in table.columns:
+            if isinstance(column.type, LargeBinary) and column.name.startswith(ENCRYPTED_PREFIX):
+                yield cast("Column[bytes]", column)
+    yield cast("Table", StoredSecret.__table__).c.token
+
+
+def refuse_lost_key(settings: Settings, database: Database) -> None:
+    """Stop where secrets are stored but the key file is gone: a new key would hide the loss until it hurts.
+
+    Raises:
+        SecretError: so it is.
+    """
+    if settings.secret_key_path.exists():
+        return
+    with database.reading() as session:
+        stored = any(
+            session.scalar(select(literal(1)).select_from(column.table).where(column.is_not(None)).limit(1))
+            for column in encrypted_columns()
+        )
+    # Looked at once more: another process may have made key and first secret in between.
+    if stored and not settings.secret_key_path.exists():
+        raise SecretError(
+            f"{settings.secret_key_path} is missing, and the database has secrets that only it opens",
+            fix="put the key file back from a backup, or name it: secrets.key_file",
+        )
 
 
 def get_or_create_secret(session: Session, box: SecretBox, name: str, *, length_bytes: int = 32) -> Secret:

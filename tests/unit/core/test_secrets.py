@@ -13,9 +13,9 @@ from aaa.models import User
 from core.audit import SYSTEM, recent_events
 from core.clock import utc_now
 from core.database import Base
-from core.rotation import encrypted_columns, rotate_keys
+from core.rotation import rotate_keys
 from core.runtime import Runtime
-from core.secrets import Secret, SecretBox, SecretError, StoredSecret, get_or_create_secret
+from core.secrets import Secret, SecretBox, SecretError, StoredSecret, encrypted_columns, get_or_create_secret
 from core.settings import Settings
 
 
@@ -107,6 +107,18 @@ def test_rotation_encrypts_every_column_anew(runtime: Runtime) -> None:
         assert session.get_one(User, "bob").encrypted_totp_secret is None
         event = recent_events(session, action="secrets.rotate")[0]
         assert event.detail == {"secrets": 2}
+
+
+def test_lost_key_file_stops_the_start(runtime: Runtime) -> None:
+    path = runtime.settings.secret_key_path
+    path.unlink()
+    Runtime.open(runtime.settings).close()
+    with runtime.database.transaction() as session:
+        get_or_create_secret(session, runtime.box, "gateway:a")
+    path.unlink()
+    with pytest.raises(SecretError, match="is missing, and the database has secrets"):
+        Runtime.open(runtime.settings)
+    assert not path.exists()
 
 
 def test_rotation_without_the_right_key_changes_nothing(runtime: Runtime) -> None:
