@@ -242,9 +242,9 @@ class Engine:
         self, context: SignInContext, code: str, reason: str, detail: dict[str, str], now: float
     ) -> None:
         """One audit event, unless a flood of them is going on; then the next one says how many were left out."""
-        _log.info("handshake failed", remote=context.remote_address, code=code, reason=reason)
         if not self._failures.take(now):
             return
+        _log.info("handshake failed", remote=context.remote_address, code=code, reason=reason)
         left_out = self._failures.reset_missed()
         if left_out:
             detail = {**detail, "failures_left_out_before": str(left_out)}

@@ -184,7 +184,7 @@ class Sessions:
                 refused(session, refusal)
 
         self._backend.session_started(start, answered)
-        _log.info(
+        _log.debug(
             "session started",
             session=session.session_id,
             user=access.user_name,
@@ -253,7 +253,7 @@ class Sessions:
         if session.started:
             self._backend.session_ended(self._usage(session), _TERMINATE_CAUSE[cause])
             access = session.access
-            _log.info(
+            _log.debug(
                 "session ended",
                 session=session.session_id,
                 user=access.user_name if access else "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import NamedTuple
 
@@ -29,5 +30,10 @@ class Path(NamedTuple):
 
 def nat_detection_hash(spi_i: bytes, spi_r: bytes, address: str, port: int) -> bytes:
     """SHA-1 of SPIs, address and port (RFC 7296 section 2.23); not a security function there."""
-    data = spi_i + spi_r + ip_address(address).packed + port.to_bytes(2, "big")
+    data = spi_i + spi_r + _packed(address) + port.to_bytes(2, "big")
     return hashlib.sha1(data, usedforsecurity=False).digest()
+
+
+@lru_cache(maxsize=4096)
+def _packed(address: str) -> bytes:
+    return ip_address(address).packed

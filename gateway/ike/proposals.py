@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 from gateway.ike.constants import Encr, Esn, Group, Integ, Prf, ProtocolId, TransformType
 from gateway.ike.crypto.protection import AEAD_CIPHERS
 from gateway.ike.errors import NoProposalChosen
-from gateway.ike.payloads.security_association import Proposal, Transform
+from gateway.ike.payloads.security_association import (
+    Proposal,
+    Transform,
+    parse_proposals,
+    proposals_to_bytes,
+)
 
 MAX_NAMED_TRANSFORMS = 100
 """In the text of a refusal."""
@@ -45,7 +51,7 @@ class ChildSuite:
         return f"{_encr_name(self.encr, self.key_bits)}{integrity}{'/ESN' if self.esn else ''}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ProposalPolicy:
     """The acceptable algorithms, best first. What is not here is refused, and said so."""
 
@@ -103,6 +109,30 @@ def choose_ike(proposals: Sequence[Proposal], policy: ProposalPolicy, ke_group: 
         suite = IkeSuite(encr, key_bits, integ, prf, group)
         return suite, Proposal(proposal.number, ProtocolId.IKE, b"", ike_transforms(suite))
     raise NoProposalChosen(f"offered {describe(proposals)}; allowed by policy {policy.name!r}: {policy_text(policy)}")
+
+
+def answer_ike(sa_body: bytes, policy: ProposalPolicy, ke_group: int) -> tuple[IkeSuite, bytes]:
+    """`choose_ike` from the body of an SA payload to the body of its answer.
+
+    All clients of one kind send the same bytes, since an IKE_SA_INIT has no SPI in its SA payload: so the choice is
+    made once for each kind, and long payloads, which only an attacker makes many of, are not kept.
+
+    Raises:
+        InvalidSyntax: the payload is malformed.
+        NoProposalChosen: nothing acceptable.
+    """
+    if len(sa_body) > _MAX_CACHED_BYTES:
+        return _answer_ike(sa_body, policy, ke_group)
+    return _answer_ike_cached(sa_body, policy, ke_group)
+
+
+def _answer_ike(sa_body: bytes, policy: ProposalPolicy, ke_group: int) -> tuple[IkeSuite, bytes]:
+    suite, answer = choose_ike(parse_proposals(sa_body), policy, ke_group)
+    return suite, proposals_to_bytes((answer,))
+
+
+_MAX_CACHED_BYTES = 2048
+_answer_ike_cached = lru_cache(maxsize=128)(_answer_ike)
 
 
 def choose_child(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from cryptography.hazmat.primitives.asymmetric import dh, ec
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from gateway.ike.constants import Group
@@ -70,7 +70,7 @@ class _Modp:
 
     def __init__(self, group: Group) -> None:
         self._group = group
-        self._private = modp.parameters(group).generate_private_key()
+        self._private = modp.generate(group)
         self.public = self._private.public_key().public_numbers().y.to_bytes(modp.public_bytes(group), "big")
 
     def shared_secret(self, peer_public: bytes) -> bytes:
@@ -78,9 +78,8 @@ class _Modp:
         y = int.from_bytes(peer_public, "big")
         if len(peer_public) != size or not 2 <= y <= prime - 2:
             raise InvalidSyntax("MODP value of the wrong length or out of range")
-        numbers = dh.DHPublicNumbers(y, dh.DHParameterNumbers(prime, modp.GENERATOR))
         try:
-            return self._private.exchange(numbers.public_key()).rjust(size, b"\0")
+            return modp.exchange(self._group, self._private, y)
         except ValueError:
             raise InvalidSyntax("MODP value that is not acceptable") from None
 

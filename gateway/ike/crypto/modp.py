@@ -1,15 +1,30 @@
 """The MODP groups of RFC 3526, computed from the formula that the RFC gives for each prime.
 
 p = 2^n - 2^(n-64) - 1 + 2^64 * ( floor(2^(n-130) * pi) + c )
+
+`cryptography` means to give up Diffie-Hellman over finite fields one day and warns of it. The stock clients that
+offer nothing else (Windows with its registry setting, Apple's manual setup, Android 11) will be there longer; the
+lock file holds a version that has it, and only this file touches it.
 """
 
 from __future__ import annotations
 
+import warnings
 from functools import cache
 
-from cryptography.hazmat.primitives.asymmetric import dh
+from cryptography.utils import CryptographyDeprecationWarning
 
 from gateway.ike.constants import Group
+
+with warnings.catch_warnings():
+    # The module warns when these names are looked up, not when they are used.
+    warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+    from cryptography.hazmat.primitives.asymmetric.dh import (
+        DHParameterNumbers,
+        DHParameters,
+        DHPrivateKey,
+        DHPublicNumbers,
+    )
 
 GENERATOR = 2
 _BITS_AND_CONSTANT: dict[Group, tuple[int, int]] = {
@@ -47,11 +62,30 @@ def prime(group: Group) -> int:
 
 
 @cache
-def parameters(group: Group) -> dh.DHParameters:
-    """The group as `cryptography` wants it."""
-    return dh.DHParameterNumbers(prime(group), GENERATOR).parameters()
+def _parameters(group: Group) -> DHParameters:
+    return _numbers(group).parameters()
+
+
+@cache
+def _numbers(group: Group) -> DHParameterNumbers:
+    return DHParameterNumbers(prime(group), GENERATOR)
 
 
 def public_bytes(group: Group) -> int:
     """Length of a public value."""
     return _BITS_AND_CONSTANT[group][0] // 8
+
+
+def generate(group: Group) -> DHPrivateKey:
+    """A fresh private key; raises KeyError for a group that is not implemented."""
+    return _parameters(group).generate_private_key()
+
+
+def exchange(group: Group, private_key: DHPrivateKey, peer_value: int) -> bytes:
+    """g^ir at the group's length.
+
+    Raises:
+        ValueError: the peer's value is not acceptable to OpenSSL.
+    """
+    peer = DHPublicNumbers(peer_value, _numbers(group)).public_key()
+    return private_key.exchange(peer).rjust(public_bytes(group), b"\0")

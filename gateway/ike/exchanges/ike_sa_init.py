@@ -21,8 +21,7 @@ from gateway.ike.path import Path, nat_detection_hash
 from gateway.ike.payloads.certificate import CertificateRequest
 from gateway.ike.payloads.ke import KeyExchange
 from gateway.ike.payloads.notify import Notify, notify_payload
-from gateway.ike.payloads.security_association import Proposal, parse_proposals, proposals_to_bytes
-from gateway.ike.proposals import IkeSuite, choose_ike
+from gateway.ike.proposals import IkeSuite, answer_ike
 from gateway.ike.sa import IkeSa
 
 NONCE_BYTES = 32
@@ -34,7 +33,8 @@ MAX_NONCE_BYTES = 256
 class InitRequest:
     """A parsed request; nothing in it is authenticated yet."""
 
-    proposals: tuple[Proposal, ...]
+    sa_body: bytes
+    """The SA payload, parsed when the suite is chosen."""
     ke: KeyExchange
     nonce: bytes
     notifies: tuple[Notify, ...]
@@ -73,7 +73,7 @@ def parse_request(payloads: Payloads) -> InitRequest:
     nonce = _nonce(payloads)
     notifies = [Notify.parse(body) for body in payloads.all(PayloadType.NOTIFY)]
     return InitRequest(
-        parse_proposals(payloads.require(PayloadType.SA)),
+        payloads.require(PayloadType.SA),
         KeyExchange.parse(payloads.require(PayloadType.KE)),
         nonce,
         tuple(notifies),
@@ -81,15 +81,15 @@ def parse_request(payloads: Payloads) -> InitRequest:
     )
 
 
-def choose(request: InitRequest, config: ResponderConfig) -> tuple[IkeSuite, Proposal]:
-    """The suite for the SA.
+def choose(request: InitRequest, config: ResponderConfig) -> tuple[IkeSuite, bytes]:
+    """The suite for the SA, and the SA payload that answers.
 
     Raises:
         NoProposalChosen: nothing acceptable.
         InvalidKePayload: the KE payload is of another group than the chosen suite.
         InvalidSyntax: public value or nonce that does not fit the suite.
     """
-    suite, answer = choose_ike(request.proposals, config.policy, request.ke.group)
+    suite, answer = answer_ike(request.sa_body, config.policy, request.ke.group)
     if suite.group != request.ke.group:
         raise InvalidKePayload(suite.group)
     if len(request.ke.public) != key_exchange.public_value_bytes(suite.group):
@@ -99,7 +99,7 @@ def choose(request: InitRequest, config: ResponderConfig) -> tuple[IkeSuite, Pro
     return suite, answer
 
 
-def accept(sa: IkeSa, request: InitRequest, answer: Proposal, data: bytes, path: Path, now: float) -> bytes:
+def accept(sa: IkeSa, request: InitRequest, answer: bytes, data: bytes, path: Path, now: float) -> bytes:
     """Fill the new SA from the request and return the response."""
     config = sa.config
     sa.client = request.client
@@ -109,7 +109,7 @@ def accept(sa: IkeSa, request: InitRequest, answer: Proposal, data: bytes, path:
     sa.half_open_until = now + config.half_open_timeout_s
     _detect_nat(sa, request, path)
     payloads = [
-        (PayloadType.SA, proposals_to_bytes((answer,))),
+        (PayloadType.SA, answer),
         (PayloadType.KE, KeyExchange(sa.suite.group, sa.key_pair.public).to_bytes()),
         (PayloadType.NONCE, sa.nonce_r),
         notify_payload(
