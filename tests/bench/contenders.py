@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +43,11 @@ class Contender(Protocol):
 
     def running(self, namespace: Namespace, directory: Path) -> AbstractContextManager[RunningGateway]:
         """Start it in the namespace, freshly; stopped when the block ends."""
+
+
+def in_turn(contenders: Sequence[Contender], round_number: int) -> Sequence[Contender]:
+    """The contenders in the order of this round: who was first comes last in the next."""
+    return contenders if round_number % 2 == 0 else contenders[::-1]
 
 
 class OstiaryContender:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
 
-from tests.bench.contenders import Contender
+from tests.bench.contenders import Contender, in_turn
 from tests.bench.load import Target, run_handshakes
 from tests.lab.namespaces import Lab
 from tests.lab.processes import LabError
@@ -68,7 +68,7 @@ def measure_handshakes(
     """
     found: dict[str, list[HandshakeRound]] = {contender.name: [] for contender in contenders}
     for number in range(rounds):
-        for contender in contenders:
+        for contender in in_turn(contenders, number):
             directory = lab.directory / f"handshakes-{contender.name}-{number}"
             found[contender.name].append(_one_round(site, contender, directory, count, concurrency))
     return [HandshakeResult(name, tuple(items)) for name, items in found.items()]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from tests.bench.contenders import Contender
+from tests.bench.contenders import Contender, in_turn
 from tests.lab.namespaces import Lab, Namespace
 from tests.lab.processes import LabError, wait_for
 from tests.lab.strongswan import StrongSwanClient
@@ -67,7 +67,7 @@ def measure_throughput(
     try:
         wait_for(lambda: "listening" in server.log(), 5.0, "iperf3's server")
         for number in range(rounds):
-            for contender in contenders:
+            for contender in in_turn(contenders, number):
                 found[contender.name].append(_one_round(lab, site, contender, number, seconds))
     finally:
         server.stop()
