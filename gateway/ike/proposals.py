@@ -97,7 +97,7 @@ def choose_ike(proposals: Sequence[Proposal], policy: ProposalPolicy, ke_group: 
         NoProposalChosen: nothing acceptable; the message says what was offered.
     """
     for proposal in proposals:
-        if proposal.protocol != ProtocolId.IKE or proposal.spi:
+        if proposal.protocol != ProtocolId.IKE or proposal.spi or not _is_understood(proposal):
             continue
         cipher = _choose_cipher(proposal, policy)
         prf = _first(policy.prf, proposal.of_type(TransformType.PRF))
@@ -146,7 +146,7 @@ def choose_child(
         NoProposalChosen: nothing acceptable; the message says what was offered.
     """
     for proposal in proposals:
-        if proposal.protocol != ProtocolId.ESP or len(proposal.spi) != 4:
+        if proposal.protocol != ProtocolId.ESP or len(proposal.spi) != 4 or not _is_understood(proposal):
             continue
         cipher = _choose_cipher(proposal, policy)
         esn = _first((Esn.ESN, Esn.NO_ESN), proposal.of_type(TransformType.ESN))
@@ -177,6 +177,11 @@ def child_transforms(suite: ChildSuite) -> tuple[Transform, ...]:
         transforms.append(Transform(TransformType.INTEG, suite.integ))
     transforms.append(Transform(TransformType.ESN, Esn.ESN if suite.esn else Esn.NO_ESN))
     return tuple(transforms)
+
+
+def _is_understood(proposal: Proposal) -> bool:
+    """A transform type that we do not know makes the whole proposal unacceptable (section 3.3.6)."""
+    return all(transform.type in _NAMES for transform in proposal.transforms)
 
 
 def _choose_cipher(proposal: Proposal, policy: ProposalPolicy) -> tuple[Encr, int, Integ] | None:

@@ -1,0 +1,111 @@
+"""PRF, prf+ and the key schedule, against vectors of NIST, the RFCs and NSS, and against HKDF-Expand."""
+
+from __future__ import annotations
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.ike.constants import Encr, Group, Integ, Prf
+from gateway.ike.crypto.prf import MAX_BLOCKS, PRF_BYTES, PRF_HASH, prf, prf_plus
+from gateway.ike.keymat import derive_child_keys, derive_ike_keys
+from gateway.ike.proposals import MODERN, ChildSuite, IkeSuite
+from tests.unit.gateway.ike.vectors import named
+
+NAMES = {Prf.HMAC_SHA2_256: "sha256", Prf.HMAC_SHA2_384: "sha384", Prf.HMAC_SHA2_512: "sha512"}
+HASHES: dict[Prf, hashes.HashAlgorithm] = {
+    Prf.HMAC_SHA2_256: hashes.SHA256(),
+    Prf.HMAC_SHA2_384: hashes.SHA384(),
+    Prf.HMAC_SHA2_512: hashes.SHA512(),
+}
+CBC = IkeSuite(Encr.AES_CBC, 256, Integ.HMAC_SHA2_256_128, Prf.HMAC_SHA2_256, Group.ECP_256)
+
+
+@pytest.mark.parametrize("algorithm", NAMES)
+@pytest.mark.parametrize("case", ["1", "2", "3"])
+def test_prf_rfc_4231(algorithm: Prf, case: str) -> None:
+    vectors = named("rfc4231.txt")
+    expected = vectors[f"{case}.{NAMES[algorithm]}"]
+    assert prf(algorithm, vectors[f"{case}.key"], vectors[f"{case}.data"]) == expected
+    assert PRF_BYTES[algorithm] == len(expected)
+
+
+@pytest.mark.parametrize("algorithm", NAMES)
+def test_prf_nss(algorithm: Prf) -> None:
+    vectors, name = named("nss-prf.txt"), NAMES[algorithm]
+    assert prf(algorithm, vectors[f"{name}.key"], vectors[f"{name}.data"]) == vectors[f"{name}.prf"]
+
+
+def test_prf_plus_nss() -> None:
+    vectors = named("nss-prf.txt")
+    output = prf_plus(Prf.HMAC_SHA2_256, vectors["sha256.key"], vectors["sha256.data"], 64)
+    assert output == vectors["sha256.prf_plus"]
+
+
+@given(st.sampled_from(list(NAMES)), st.binary(min_size=1, max_size=70), st.binary(max_size=300), st.integers(1, 600))
+def test_prf_plus_is_hkdf_expand(algorithm: Prf, key: bytes, seed: bytes, size: int) -> None:
+    """RFC 5869 section 2.3 took its Expand from here: T1 = HMAC(K, S | 1), T2 = HMAC(K, T1 | S | 2), ..."""
+    assert prf_plus(algorithm, key, seed, size) == HKDFExpand(HASHES[algorithm], size, seed).derive(key)
+
+
+def test_prf_plus_has_an_end() -> None:
+    most = MAX_BLOCKS * 32
+    assert len(prf_plus(Prf.HMAC_SHA2_256, b"k", b"s", most)) == most
+    with pytest.raises(ValueError, match="255"):
+        prf_plus(Prf.HMAC_SHA2_256, b"k", b"s", most + 1)
+
+
+class TestIkeKeys:
+    def test_nist_cavp(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The vector is of HMAC-SHA1, so for this test only that is a PRF too."""
+        monkeypatch.setitem(PRF_HASH, Prf.HMAC_SHA1, "sha1")
+        monkeypatch.setitem(PRF_BYTES, Prf.HMAC_SHA1, 20)
+        v = named("cavp-ikev2-sha1.txt")
+        assert prf(Prf.HMAC_SHA1, v["nonce_i"] + v["nonce_r"], v["g_ir"]) == v["skeyseed"]
+        suite = IkeSuite(Encr.AES_GCM_16, 256, Integ.NONE, Prf.HMAC_SHA1, Group.ECP_256)
+        keys = derive_ike_keys(suite, v["g_ir"], v["nonce_i"], v["nonce_r"], v["spi_i"], v["spi_r"])
+        # In the order of section 2.14; this suite happens to need the vector's 132 bytes.
+        assert b"".join((keys.d, keys.ai, keys.ar, keys.ei, keys.er, keys.pi, keys.pr)) == v["dkm"]
+        assert [len(k) for k in (keys.d, keys.ei, keys.er, keys.pi, keys.pr)] == [20, 36, 36, 20, 20]
+
+    @pytest.mark.parametrize("encr", MODERN.encr)
+    @pytest.mark.parametrize("algorithm", MODERN.prf)
+    def test_sizes(self, encr: tuple[Encr, int], algorithm: Prf) -> None:
+        aead = encr[0] is not Encr.AES_CBC
+        suite = IkeSuite(*encr, Integ.NONE if aead else Integ.HMAC_SHA2_384_192, algorithm, Group.ECP_256)
+        keys = derive_ike_keys(suite, b"g" * 32, b"i" * 32, b"r" * 32, b"I" * 8, b"R" * 8)
+        encryption = (encr[1] or 256) // 8 + (4 if aead else 0)
+        assert [len(k) for k in (keys.ei, keys.er)] == [encryption] * 2
+        assert [len(k) for k in (keys.ai, keys.ar)] == [0 if aead else 48] * 2
+        assert [len(k) for k in (keys.d, keys.pi, keys.pr)] == [PRF_BYTES[algorithm]] * 3
+
+    def test_no_key_in_a_repr(self) -> None:
+        keys = derive_ike_keys(CBC, b"g" * 32, b"i" * 32, b"r" * 32, b"I" * 8, b"R" * 8)
+        assert repr(keys) == "IkeKeys()"
+
+
+class TestChildKeys:
+    def test_the_initiators_direction_comes_first_and_encryption_before_integrity(self) -> None:
+        child = ChildSuite(Encr.AES_CBC, 128, Integ.HMAC_SHA2_256_128, False)
+        keys = derive_child_keys(CBC, child, b"d" * 32, b"i" * 32, b"r" * 32)
+        material = HKDFExpand(hashes.SHA256(), 2 * (16 + 32), b"i" * 32 + b"r" * 32).derive(b"d" * 32)
+        assert keys.encr_i + keys.integ_i + keys.encr_r + keys.integ_r == material
+        assert (len(keys.encr_i), len(keys.integ_i)) == (16, 32)
+
+    @pytest.mark.parametrize(
+        ("suite", "size"),
+        [
+            (ChildSuite(Encr.AES_GCM_16, 128, Integ.NONE, True), 20),
+            (ChildSuite(Encr.AES_GCM_16, 256, Integ.NONE, True), 36),
+            (ChildSuite(Encr.CHACHA20_POLY1305, 0, Integ.NONE, True), 36),
+        ],
+    )
+    def test_an_aeads_key_has_its_salt_at_the_end(self, suite: ChildSuite, size: int) -> None:
+        keys = derive_child_keys(CBC, suite, b"d" * 32, b"i" * 32, b"r" * 32)
+        assert (len(keys.encr_i), len(keys.encr_r), keys.integ_i, keys.integ_r) == (size, size, b"", b"")
+
+    def test_no_key_in_a_repr(self) -> None:
+        child = ChildSuite(Encr.AES_GCM_16, 128, Integ.NONE, False)
+        assert repr(derive_child_keys(CBC, child, b"d" * 32, b"i" * 32, b"r" * 32)) == "ChildKeys()"
