@@ -126,9 +126,11 @@ def measure_parts(timer: Timer) -> None:
             router.route(packet)
 
     coalescer = TcpCoalescer(lambda parts: None)
-    arena = memoryview(bytearray(b"".join(packets)))
+    decrypted = b"".join(packets)
+    arena = memoryview(bytearray(decrypted))
 
     def coalesce() -> None:
+        arena[:] = decrypted  # what was joined is changed in place
         for start in range(0, len(arena), 1400):
             if not coalescer.continues(arena, start, start + 1400):
                 coalescer.add(arena, start, start + 1400)
