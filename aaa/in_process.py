@@ -46,6 +46,7 @@ from aaa.interface import (
     TerminateCause,
 )
 from core.clock import utc_now
+from core.database import DatabaseError
 from core.runtime import Runtime
 from core.secrets import Secret, get_or_create_secret
 from pki.authority import CertificateAuthority
@@ -148,11 +149,17 @@ class InProcessBackend:
         """See `AaaBackend`.
 
         Raises:
-            SQLAlchemyError: the database can't be reached; nobody could sign in, so the gateway must not start.
+            DatabaseError: the database can't be reached; nobody could sign in, so the gateway must not start.
         """
-        with self._runtime.database.transaction() as session:
-            closed = accounting.gateway_started(session, gateway)
-            get_or_create_secret(session, self._runtime.box, control_secret_name(gateway.name))
+        try:
+            with self._runtime.database.transaction() as session:
+                closed = accounting.gateway_started(session, gateway)
+                get_or_create_secret(session, self._runtime.box, control_secret_name(gateway.name))
+        except SQLAlchemyError as error:
+            raise DatabaseError(
+                f"gateway {gateway.name} can't be registered in the database: {error}",
+                fix="check database.url, that the server runs, and that no other process keeps the database locked",
+            ) from error
         self._gateway = gateway.name
         if closed:
             _log.warning("closed the sessions that this gateway left open", gateway=gateway.name, sessions=closed)

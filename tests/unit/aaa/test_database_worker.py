@@ -29,10 +29,11 @@ from aaa.backend.requests import (
     WriteEvent,
 )
 from aaa.backend.worker import LARGEST_BATCH, DatabaseWorker, is_outage
-from aaa.interface import EapAccepted, EapRejected, Refusal, TerminateCause
+from aaa.interface import EapAccepted, EapRejected, GatewayHello, Refusal, TerminateCause
 from aaa.models import TunnelSession
 from core.audit import SYSTEM, AuditEvent, Entry, verify_chain
 from core.clock import utc_now
+from core.database import DatabaseError
 from core.runtime import Runtime
 from tests.peers.eap import MsChapV2Peer
 from tests.unit.aaa.driver import Driver, usage
@@ -382,6 +383,13 @@ def test_without_a_database_nobody_gets_in_and_nothing_is_lost(runtime: Runtime)
         assert [(found.detail["sign_in_id"], found.detail["code"]) for found in refusals] == [
             ("in the dark", "backend-unavailable")
         ]
+
+
+def test_a_gateway_does_not_start_without_its_database(runtime: Runtime) -> None:
+    driver = Driver(runtime, hello=False)
+    with _unusable(runtime), pytest.raises(DatabaseError, match="can't be registered"):
+        driver.backend.hello(GatewayHello("gateway-1", "127.0.0.1", 3799, "userspace"))
+    driver.backend.goodbye()
 
 
 def test_another_process_that_writes_only_delays(runtime: Runtime, tmp_path: Path) -> None:
