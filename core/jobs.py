@@ -137,7 +137,10 @@ def wake(settings: Settings, outbox_id: int) -> bool:
 
 @lru_cache(maxsize=4)
 def _sender(settings: Settings) -> Celery:
-    return make_celery(settings)
+    app = make_celery(settings)
+    # A worker waits for its broker; whoever wakes one has something better to do.
+    app.conf.broker_transport_options |= {"max_retries": 1, "interval_start": 0.0}
+    return app
 
 
 def shown_queue(settings: Settings) -> str:

@@ -128,11 +128,7 @@ def test_sweep_finds_what_nobody_woke_and_what_failed(runtime: Runtime, tmp_path
     assert item.attempts >= 1
 
 
-def test_wake_without_a_broker_does_no_harm(settings: Settings) -> None:
-    unreachable = settings.model_copy(update={"jobs": JobSettings(broker_url="amqp://guest@127.0.0.1:1//")})
-    started = time.monotonic()
-    assert not jobs.wake(unreachable, 1)
-    assert time.monotonic() - started < 5
+def test_wake_that_can_not_write_its_queue_does_no_harm(settings: Settings) -> None:
     blocked = settings.model_copy(update={"state_dir": Path("/proc/nowhere")})
     assert not jobs.wake(blocked, 1)
 
