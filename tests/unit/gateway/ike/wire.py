@@ -242,9 +242,6 @@ class Wire:
                 self.children.pop(spi_in, None)
             case events.LivenessWanted(sa):
                 self._answer(sa, lambda: sa.check_liveness(self.last_esp_in_s, self.now))
-            case events.SaEstablished(sa, initial_contact):
-                if initial_contact:
-                    self._replace_others(sa)
             case events.SaClosed(sa):
                 self._eap.pop(sa, None)
                 if sa.child is not None:
@@ -283,6 +280,8 @@ class Wire:
 
     def _assign(self, event: events.AssignmentWanted) -> None:
         sa, problem = event.sa, self.aaa.no_address
+        if event.initial_contact:
+            self._replace_others(sa)
         if problem is not None:
             self._answer(sa, lambda: sa.refuse_child(problem, self.now))
             return
