@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import time
@@ -29,6 +30,7 @@ from gateway.transport import Transport
 
 STOP_TIMEOUT_S = 1.5
 CREDENTIAL_CHECK_S = 3600.0
+GC_THRESHOLD = 20_000
 
 _log = structlog.get_logger(__name__)
 
@@ -51,11 +53,23 @@ async def _serve(runtime: Runtime) -> None:
     gateway = _Gateway(loop, runtime, backend)
     try:
         gateway.open()
+        _spare_the_collector()
         announce(gateway.banner())
         await stopping.wait()
     finally:
         await gateway.close()
         backend.goodbye()
+
+
+def _spare_the_collector() -> None:
+    """Take what start-up made out of the garbage collector's sight, and have it look less often.
+
+    An SA frees itself by reference counts; a full collection would go through all modules and all live SAs for
+    nothing, and was measured to cost a tenth of a handshake.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 50)
 
 
 class _Gateway:

@@ -244,6 +244,7 @@ class Sessions:
         """The SA is over: nothing of it stays."""
         if self._by_sa.pop(session.sa, None) is None:
             return
+        session.sa.context = None
         if session.conversation is not None:
             session.conversation.close()
             session.conversation = None

@@ -177,7 +177,7 @@ class IkeSa:
             self._keepalive_at,
             self._delete_at,
         )
-        return min((timer for timer in timers if timer is not None), default=None)
+        return min([timer for timer in timers if timer is not None], default=None)
 
     def handle_timer(self, now: float) -> None:
         """Whatever is due: timeouts, retransmissions, liveness, keepalives."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from gateway.ike.errors import InvalidSyntax
 
@@ -30,6 +31,7 @@ class TrafficSelector:
     end: int
 
     @classmethod
+    @lru_cache(maxsize=1024)
     def from_network(cls, network: IPv4Network | IPv6Network) -> TrafficSelector:
         """All protocols and ports of a subnet."""
         ts_type = TS_IPV4_ADDR_RANGE if network.version == 4 else TS_IPV6_ADDR_RANGE
@@ -38,7 +40,8 @@ class TrafficSelector:
     @classmethod
     def from_address(cls, address: IPv4Address | IPv6Address) -> TrafficSelector:
         """All protocols and ports of one address."""
-        return cls.from_network(ip_network(address))
+        ts_type = TS_IPV4_ADDR_RANGE if address.version == 4 else TS_IPV6_ADDR_RANGE
+        return cls(ts_type, 0, 0, 65535, int(address), int(address))
 
     @property
     def version(self) -> int:
