@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import socket
 import threading
@@ -14,16 +13,10 @@ CHECK_INTERVAL_S = 1.0
 
 
 class Deadlines:
-    """The sockets that are being served, and until when.
+    """The sockets that are being served, and until when."""
 
-    Args:
-        allowed_s: from the first byte of a request to the last of its answer.
-    """
-
-    def __init__(self, allowed_s: float) -> None:
-        self._allowed_s = allowed_s
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._tickets = itertools.count()
         self._running: dict[int, tuple[float, int]] = {}
 
     def start(self) -> None:
@@ -31,23 +24,30 @@ class Deadlines:
         threading.Thread(target=self._watch, name="deadlines", daemon=True).start()
 
     @contextlib.contextmanager
-    def limit(self, connection: socket.socket) -> Iterator[None]:
-        """Serve the connection within the time allowed; after it the connection is shut down under the server.
+    def limit(self, connection: socket.socket, allowed_s: float) -> Iterator[None]:
+        """Serve the connection within so many seconds; after them it is shut down under the server.
 
         Raises:
             OSError: the connection is gone already.
         """
         # A descriptor of our own: TLS replaces the socket object on the way, and a number alone may be reused.
         descriptor = os.dup(connection.fileno())
+        thread = threading.get_ident()
         with self._lock:
-            ticket = next(self._tickets)
-            self._running[ticket] = (time.monotonic() + self._allowed_s, descriptor)
+            self._running[thread] = (time.monotonic() + allowed_s, descriptor)
         try:
             yield
         finally:
             with self._lock:
-                del self._running[ticket]
+                del self._running[thread]
             os.close(descriptor)
+
+    def extend(self, allowed_s: float) -> None:
+        """Give the connection that this thread serves so many seconds from now."""
+        thread = threading.get_ident()
+        with self._lock:
+            if thread in self._running:
+                self._running[thread] = (time.monotonic() + allowed_s, self._running[thread][1])
 
     def cut_off(self, now: float) -> int:
         """Shut down what is late; returns how many that were."""

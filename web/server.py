@@ -16,6 +16,7 @@ from typing import Any
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
+from gunicorn.workers.gthread import _DEFER as DEFER
 from gunicorn.workers.gthread import ThreadWorker
 
 from core.errors import OstiaryError
@@ -28,8 +29,10 @@ from web.context import portal_url
 from web.deadlines import Deadlines
 from web.tls import PortalTls, portal_certificate
 
+HEAD_S = 10.0
+"""TLS handshake and the head of the request take no longer, or the connection is cut off."""
 REQUEST_S = 30.0
-"""A request with its answer takes no longer, or its connection is cut off."""
+"""The same for the rest of the request and its answer."""
 GRACEFUL_STOP_S = 4
 BACKLOG = 256
 CHAIN_FILE = "portal-chain.pem"
@@ -159,13 +162,22 @@ class Portal(BaseApplication):  # type: ignore[misc]
 
 
 class PortalWorker(ThreadWorker):  # type: ignore[misc]
-    """gunicorn's worker of threads, with a time limit for each connection that holds one."""
+    """gunicorn's worker of threads, with a time limit for each connection that holds one.
+
+    By itself it waits for ever for the rest of a handshake or of a request, and a handful of clients that send
+    one byte and fall silent would hold all threads.
+    """
 
     def init_process(self) -> None:
         """Start the watching in this process, after the fork."""
-        self._deadlines = Deadlines(REQUEST_S)
+        self._deadlines = Deadlines()
         self._deadlines.start()
         super().init_process()
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """Answer a request whose head is complete."""
+        self._deadlines.extend(REQUEST_S)
+        return super().handle_request(req, conn)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
         """What a peer did wrong in TLS, such as not trusting our CA yet, is no event of ours."""
@@ -175,9 +187,11 @@ class PortalWorker(ThreadWorker):  # type: ignore[misc]
         super().handle_error(req, client, addr, exc)
 
     def handle(self, conn: Any) -> Any:
-        """Serve one request, in a thread."""
+        """Serve one request, in a thread; one that has not begun yet waits without holding a thread."""
+        if not conn.initialized and not conn.wait_for_data(0):
+            return DEFER
         try:
-            with self._deadlines.limit(conn.sock):
+            with self._deadlines.limit(conn.sock, HEAD_S):
                 return super().handle(conn)
         except OSError:
             return False

@@ -36,11 +36,11 @@ def _become_administrator(page: Page, portal: Portal) -> tuple[pyotp.TOTP, int]:
     page.get_by_label("Full name").fill("Maria Lind")
     page.get_by_label("Password", exact=True).fill("too short")
     page.get_by_label("Password again").fill("too short")
+    _picture(page, "first-run")
     page.get_by_role("button", name="Continue").click()
     expect(page.get_by_text("Use 12 to 256 characters")).to_be_visible()
     page.get_by_label("Password", exact=True).fill(PASSWORD)
     page.get_by_label("Password again").fill(PASSWORD)
-    _picture(page, "first-run")
     page.get_by_role("button", name="Continue").click()
     expect(page.get_by_role("img", name="QR code")).to_be_visible()
     _picture(page, "second-factor")
@@ -90,6 +90,9 @@ def test_from_the_first_run_to_a_revoked_device(page: Page, portal: Portal, port
         expect(row).to_contain_text("2.5 GB")
         expect(page.get_by_role("status")).to_have_text("1 live session")
         _picture(page, "sessions")
+        page.emulate_media(color_scheme="dark")
+        _picture(page, "sessions-dark")
+        page.emulate_media(color_scheme="light")
         page.get_by_role("link", name="Overview").click()
         expect(page.locator(".tile-value").first).to_have_text("1")
         _picture(page, "overview")
@@ -114,6 +117,8 @@ def test_from_the_first_run_to_a_revoked_device(page: Page, portal: Portal, port
     expect(event).to_contain_text("ines-laptop")
     expect(event).to_contain_text("Lost or stolen: left on the train")
     _picture(page, "audit")
+    page.emulate_media(color_scheme="dark")
+    _picture(page, "audit-dark")
     with portal_runtime.database.reading() as session:
         assert verify_chain(session) > 10
 

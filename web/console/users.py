@@ -169,10 +169,12 @@ def _disable(name: str, reason: str) -> str:
         _find(session, name)
         if not invitations.administrator_exists(session, but=name):
             raise FormError({"": LAST_ADMINISTRATOR})
-    disable_user(runtime(), name, reason or "disabled in the console", visitor().actor)
+    done = disable_user(runtime(), name, reason or "disabled in the console", visitor().actor)
     with runtime().database.transaction() as session:
         browser_sessions.end_sessions_of(session, name)
-    return f"{name} is disabled."
+    silent = sorted({answer.gateway for each in done for answer in each.answers if not answer.acknowledged})
+    later = f" No answer yet from {', '.join(silent)}; asked again until there is one." if silent else ""
+    return f"{name} is disabled.{later}"
 
 
 def _enable(name: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flask import Blueprint, Response, make_response, redirect, render_template, request, url_for
+from flask import Blueprint, Response, g, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from aaa import mfa
@@ -56,7 +56,9 @@ class ThemeForm(Form):
 @signin.get("/sign-in")
 @requires(Permission.PUBLIC)
 def password() -> ResponseReturnValue:
-    """Ask for name and password."""
+    """Ask for name and password, where nobody is signed in."""
+    if g.visitor is not None:
+        return redirect(safe_next(request.args.get("next", "")))
     return render_template("signin/password.html", next=request.args.get("next", ""))
 
 
