@@ -9,9 +9,10 @@ from aaa import users
 from core.audit import AuditEvent
 from pki.devices import revoke_device_certificates
 from tests.interop.clients import Clients
-from tests.lab.certificates import LabAuthority
+from tests.lab.certificates import LabAuthority, certificate_pem
 from tests.lab.enrolment import ACTOR, Enrolment, Laptop
 from tests.lab.ostiary import Ostiary
+from tests.lab.processes import wait_for
 from tests.lab.strongswan import StrongSwanClient
 from tests.lab.topology import CLIENT_IPV4, Site
 
@@ -31,11 +32,12 @@ def assert_refused(client: StrongSwanClient, ostiary: Ostiary, *, notify: str, c
     event = ostiary.wait_for_audit(
         mark, lambda event: event.action == "sign-in.refuse" and event.detail["code"] == code, f"with code {code}"
     )
+    assert [other.id for other in ostiary.audit_since(mark) if other.action == "sign-in.refuse"] == [event.id]
     assert event.outcome == "refused"
     assert event.reason
     assert event.detail["remote_address"] == CLIENT_IPV4
     assert ostiary.sessions(live=True) == []
-    assert client.list_sas() == []
+    wait_for(lambda: client.list_sas() == [], 3.0, "the end of the client's SA")
     return event
 
 
@@ -128,7 +130,8 @@ def test_certificate_that_does_not_name_the_identity(
     other = enrolment.laptop("dave", "dave-laptop")
     credential = enrolment.certificate(other)
     client = clients.certificate(site.client, laptop, credential)
-    assert client.initiate().ok is False
+    event = assert_refused(client, ostiary, notify=AUTHENTICATION_FAILED, code="identity-mismatch")
+    assert "dave-laptop" in event.reason
 
 
 @pytest.mark.parametrize(
@@ -140,8 +143,32 @@ def test_weak_proposal(ostiary: Ostiary, site: Site, clients: Clients, laptop: L
     assert_refused(client, ostiary, notify=NO_PROPOSAL_CHOSEN, code="no-proposal-chosen")
 
 
-def test_weak_esp_proposal(ostiary: Ostiary, site: Site, clients: Clients, laptop: Laptop) -> None:
-    client = clients.eap_mschapv2(site.client, laptop, esp_proposals="3des-sha1,aes128-sha1")
-    result = client.initiate()
-    assert not result.ok
-    assert NO_PROPOSAL_CHOSEN in result.output
+@pytest.mark.parametrize(
+    ("changes", "notify", "code"),
+    [
+        ({"esp_proposals": "3des-sha1,aes128-sha1"}, NO_PROPOSAL_CHOSEN, "no-proposal-chosen"),
+        ({"remote_selectors": "172.16.0.0/16"}, "N(TS_UNACCEPT)", "ts-unacceptable"),
+        ({"virtual_addresses": ""}, "N(FAIL_CP_REQ)", "failed-cp-required"),
+    ],
+    ids=["ESP proposal", "selectors", "no virtual address"],
+)
+def test_tunnel_that_is_not_given(
+    ostiary: Ostiary,
+    site: Site,
+    clients: Clients,
+    laptop: Laptop,
+    changes: dict[str, str],
+    notify: str,
+    code: str,
+) -> None:
+    """Signed in, but no child SA: the client hears why, and the IKE SA is ended."""
+    client = clients.eap_mschapv2(site.client, laptop, **changes)
+    assert_refused(client, ostiary, notify=notify, code=code)
+
+
+def test_client_that_does_not_trust_the_gateway(
+    ostiary: Ostiary, site: Site, clients: Clients, laptop: Laptop
+) -> None:
+    trust_pem = certificate_pem(LabAuthority.root().certificate)
+    client = clients.eap_mschapv2(site.client, laptop, trust_pem=trust_pem)
+    assert_refused(client, ostiary, notify=AUTHENTICATION_FAILED, code="client-gave-up")
