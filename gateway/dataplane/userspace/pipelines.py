@@ -121,6 +121,7 @@ class Inbound:
         elsewhere = (
             may_move_to is not None and may_move_to != child.remote_name and child.comes_from_elsewhere(*may_move_to)
         )
+        moved = False
         now = self._now()
         while start < total:
             begin, end = start, min(start + segment_bytes, total)
@@ -139,14 +140,10 @@ class Inbound:
             except EspRefused:
                 child.failures += 1
                 continue
-            newest = sequence > window.top
+            if elsewhere and sequence > window.top:
+                moved = True
             window.mark(sequence)
             child.last_in_s = now
-            if elsewhere and newest and may_move_to is not None:
-                elsewhere = False
-                self._moved(child, may_move_to)
-                if own_spi not in self._children:
-                    break
             if inner == inner_end or _VERSION_OF.get(next_header) != arena[inner] >> 4:
                 if next_header != NEXT_HEADER_NONE:
                     child.failures += 1
@@ -162,6 +159,8 @@ class Inbound:
             child.packets_in += 1
             child.bytes_in += inner_end - inner
         self._used = used
+        if moved and may_move_to is not None:
+            self._moved(child, may_move_to)
         return start
 
     def flush(self) -> None:

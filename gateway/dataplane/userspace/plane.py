@@ -9,6 +9,8 @@ from dataclasses import asdict, replace
 from ipaddress import ip_address
 from typing import Protocol
 
+import structlog
+
 from gateway.dataplane.interface import (
     Address,
     ChildSa,
@@ -21,7 +23,10 @@ from gateway.dataplane.userspace.child import Child
 from gateway.dataplane.userspace.offload import Parts
 from gateway.dataplane.userspace.pipelines import Inbound, Outbound, Statistics
 from gateway.dataplane.userspace.router import Router
+from gateway.dataplane.userspace.tun import DeviceGone
 from gateway.dataplane.userspace.udp_batch import MAX_BATCH_BYTES, MAX_SEGMENTS
+
+_log = structlog.get_logger(__name__)
 
 _FIRST_SPI = 256
 """1 to 255 are reserved (RFC 4303 section 2.1)."""
@@ -57,7 +62,7 @@ class Device(Protocol):
         """For the event loop."""
 
     def read(self) -> bytes | None:
-        """The next inner packet, None when there is none."""
+        """The next inner packet, None when there is none; raises DeviceGone."""
 
     def write(self, parts: Parts) -> bool:
         """Take one inner packet, the virtio-net header first; False where that fails."""
@@ -115,7 +120,7 @@ class UserspacePlane:
             MAX_BATCH_BYTES,
         )
         self._closed = False
-        loop.add_reader(device.fileno(), self._outbound.pump)
+        loop.add_reader(device.fileno(), self._pump)
 
     def allocate_spi(self) -> int:
         """See `DataPlane`."""
@@ -192,6 +197,16 @@ class UserspacePlane:
         for spi_in in list(self._children):
             self.remove(spi_in)
         self._device.close()
+
+    def _pump(self) -> None:
+        try:
+            self._outbound.pump()
+        except DeviceGone as error:
+            # The loop would call again at once, for ever.
+            self._loop.remove_reader(self._device.fileno())
+            _log.critical(
+                "the TUN device is gone; no client can be reached until the gateway restarts", error=str(error)
+            )
 
     def _move_to_newest(self, child: Child, remote: tuple[str, int]) -> None:
         """RFC 7296 section 2.23: reply to where the last authentic packet came from."""

@@ -57,6 +57,10 @@ def _is_one(path: str) -> bool:
         return False
 
 
+class DeviceGone(Exception):
+    """Someone deleted the device from under us."""
+
+
 class TunDevice:
     """An open TUN device with its addresses and routes.
 
@@ -93,11 +97,17 @@ class TunDevice:
         return self._descriptor
 
     def read(self) -> bytes | None:
-        """The next packet for a client; None when there is none, for now or because the device is down."""
+        """The next packet for a client; None when there is none for now.
+
+        Raises:
+            DeviceGone: there will never be one again.
+        """
         try:
             return os.read(self._descriptor, self._read_bytes)[VNET_HEADER_BYTES:]
-        except OSError:
+        except BlockingIOError:
             return None
+        except OSError as error:
+            raise DeviceGone(os.strerror(error.errno or 0)) from error
 
     def write(self, parts: Parts) -> bool:
         """Hand one packet to the kernel; False where it did not take it."""

@@ -20,6 +20,7 @@ from gateway.dataplane.interface import (
 )
 from gateway.dataplane.userspace.offload import Parts
 from gateway.dataplane.userspace.plane import UserspacePlane
+from gateway.dataplane.userspace.tun import DeviceGone
 from gateway.ike.selectors import TrafficSelector
 from tests.unit.gateway.dataplane.packets import as_the_kernel_would
 
@@ -56,12 +57,14 @@ class MemoryDevice:
         self.to_read: deque[bytes] = deque()
         self.written: list[bytes] = []
         self.refuse = False
-        self.closed = False
+        self.closed = self.gone = False
 
     def fileno(self) -> int:
         return 7
 
     def read(self) -> bytes | None:
+        if self.gone:
+            raise DeviceGone("File descriptor in bad state")
         return self.to_read.popleft() if self.to_read else None
 
     def write(self, parts: Parts) -> bool:

@@ -11,7 +11,7 @@ from core.settings import GatewaySettings, PoolSettings
 from gateway.dataplane import choose
 from gateway.dataplane.choose import open_data_plane, pool_networks
 from gateway.dataplane.kernel_esp import KernelEsp
-from gateway.dataplane.userspace.tun import TunDevice, TunSettings, gateway_address
+from gateway.dataplane.userspace.tun import DeviceGone, TunDevice, TunSettings, gateway_address
 from gateway.dataplane.userspace.udp_batch import EspTransmitter
 from tests.unit.gateway.dataplane.sides import Loop, MemoryDevice
 
@@ -82,8 +82,9 @@ def test_the_gateway_has_the_first_address_of_a_pool(pool: str, address: str) ->
     assert gateway_address(ip_network(pool)) == ip_address(address)
 
 
-def test_a_device_that_is_gone_reads_nothing_and_takes_nothing() -> None:
+def test_a_device_that_is_gone_says_so() -> None:
     device = TunDevice(-1, TunSettings("gone", 1400, ()))
-    assert device.read() is None
+    with pytest.raises(DeviceGone):
+        device.read()
     assert not device.write([b"packet"])
     device.close()

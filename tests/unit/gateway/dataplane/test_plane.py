@@ -9,6 +9,7 @@ from ipaddress import ip_address
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from structlog.testing import capture_logs
 
 from gateway.dataplane.interface import ChildSa, DataPlaneError, EspKeys, EspSuite
 from tests.unit.gateway.dataplane.packets import ACK, PSH, Tcp, icmp_echo, ip, udp
@@ -335,12 +336,13 @@ def test_another_spelling_of_the_same_address_is_no_move() -> None:
 
 def test_the_gateway_may_remove_a_child_sa_that_moves() -> None:
     gateway, client = joined()
-    batch = b"".join(client.seal(*[PING] * 5))
+    first, second = b"".join(client.seal(*[PING] * 5)), b"".join(client.seal(*[PING] * 5))
     gateway.on_move = gateway.plane.remove
-    gateway.plane.receive_segments(memoryview(batch), len(batch) // 5, ("203.0.113.9", 1024), True)
+    for batch in (first, second):
+        gateway.plane.receive_segments(memoryview(batch), len(batch) // 5, ("203.0.113.9", 1024), True)
     gateway.plane.flush()
-    assert gateway.device.take() == []
-    assert gateway.plane.statistics()["unknown_spi"] == 4
+    assert gateway.device.take() == [PING] * 5
+    assert gateway.plane.statistics()["unknown_spi"] == 5
 
 
 def test_stops_sending_when_the_sequence_numbers_are_used_up() -> None:
@@ -359,6 +361,16 @@ def test_counts_what_the_device_does_not_take() -> None:
     gateway.device.refuse = True
     assert gateway.open(*client.seal(PING)) == []
     assert gateway.plane.statistics()["device_refused"] == 1
+
+
+def test_a_device_that_is_gone_is_watched_no_more() -> None:
+    gateway, _ = joined()
+    gateway.device.gone = True
+    with capture_logs() as logs:
+        gateway.loop.turn()
+    assert [entry["log_level"] for entry in logs] == ["critical"]
+    assert not gateway.loop.readers
+    gateway.plane.close()
 
 
 @pytest.mark.parametrize(
