@@ -132,11 +132,17 @@ class Initiator:
         self.spi_out = 0
         self.selectors: tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]] = ((), ())
         self.gateway_certificates: list[bytes] = []
+        self.gateway_auth_method = 0
+        """Of the AUTH payload by which it proved its certificate."""
+        self.gateway_identity_body = b""
+        """Its IDr payload."""
+        self.gateway_hashes: frozenset[int] = frozenset()
         self.requests_seen = 0
         """Requests of the gateway that were answered (liveness checks)."""
         self._ke_group = config.ke_group or config.suite.group
         self._cookie = b""
-        self._message_id = 0
+        self.message_id = 0
+        """Of the request that is outstanding, or comes next."""
         self._peer_next_id = 0
         self._cached: list[bytes] = []
         self._outgoing: list[bytes] = []
@@ -183,11 +189,11 @@ class Initiator:
             return
         if self.phase is Phase.INIT:
             self._receive_init(header, data)
-        elif self.channel is not None and header.message_id == self._message_id:
+        elif self.channel is not None and header.message_id == self.message_id:
             payloads = self.channel.open(header, data)
             if payloads is None:
                 return
-            self._message_id += 1
+            self.message_id += 1
             if header.exchange == ExchangeType.IKE_AUTH:
                 self._receive_auth(payloads)
             elif self.phase is Phase.CLOSED:
@@ -201,7 +207,7 @@ class Initiator:
     def request(self, exchange: ExchangeType, payloads: OutPayloads) -> list[bytes]:
         """Send a request; returns its datagrams, for tests that send them again."""
         assert self.channel is not None
-        datagrams = self.channel.seal(exchange, self._message_id, payloads, response=False)
+        datagrams = self.channel.seal(exchange, self.message_id, payloads, response=False)
         self._outgoing += datagrams
         return datagrams
 
@@ -260,7 +266,7 @@ class Initiator:
             self.channel.set_fragment_size(self.config.fragment_size_bytes, self.path.ip_version)
         hashes = [n.data for n in notifies if n.type == NotifyType.SIGNATURE_HASH_ALGORITHMS]
         self.gateway_hashes = authentication.parse_hash_algorithms(hashes[0]) if hashes else frozenset()
-        self._message_id = 1
+        self.message_id = 1
         self.phase = Phase.AUTH
         self._send_first_auth()
 
@@ -279,7 +285,7 @@ class Initiator:
                 (PayloadType.CERT, Certificate(CertEncoding.X509_SIGNATURE, der).to_bytes())
                 for der in config.chain_der
             ]
-            auth = authentication.sign(config.private_key, self._own_octets(), self.gateway_hashes)
+            auth = authentication.sign(config.private_key, self.own_octets(), self.gateway_hashes)
             payloads.append((PayloadType.AUTH, auth.to_bytes()))
         if config.initial_contact:
             payloads.append(notify_payload(NotifyType.INITIAL_CONTACT))
@@ -304,7 +310,8 @@ class Initiator:
         ]
         return payloads
 
-    def _own_octets(self) -> bytes:
+    def own_octets(self) -> bytes:
+        """What our AUTH payload signs."""
         assert self.keys is not None
         return authentication.signed_octets(
             self._init_request, self.nonce_r, self.suite.prf, self.keys.pi, self.config.identity.to_bytes()
@@ -329,7 +336,7 @@ class Initiator:
             if answer is not None:
                 self.request(ExchangeType.IKE_AUTH, [(PayloadType.EAP, answer)])
             elif eap.msk is not None:
-                data = authentication.shared_key_auth(self.suite.prf, eap.msk, self._own_octets())
+                data = authentication.shared_key_auth(self.suite.prf, eap.msk, self.own_octets())
                 self._msk_sent = True
                 self.request(
                     ExchangeType.IKE_AUTH, [(PayloadType.AUTH, Auth(AuthMethod.SHARED_KEY_MIC, data).to_bytes())]
@@ -345,7 +352,8 @@ class Initiator:
         self._establish(payloads)
 
     def _verify_gateway(self, payloads: Payloads, auth: Auth) -> None:
-        self._idr_body = payloads.require(PayloadType.IDR)
+        self.gateway_auth_method = auth.method
+        self.gateway_identity_body = payloads.require(PayloadType.IDR)
         self.gateway_certificates = [Certificate.parse(body).data for body in payloads.all(PayloadType.CERT)]
         if self.config.verify_gateway:
             key = x509.load_der_x509_certificate(self.gateway_certificates[0]).public_key()
@@ -354,7 +362,7 @@ class Initiator:
     def _gateway_octets(self) -> bytes:
         assert self.keys is not None
         return authentication.signed_octets(
-            self._init_response, self.nonce_i, self.suite.prf, self.keys.pr, self._idr_body
+            self._init_response, self.nonce_i, self.suite.prf, self.keys.pr, self.gateway_identity_body
         )
 
     def _establish(self, payloads: Payloads) -> None:

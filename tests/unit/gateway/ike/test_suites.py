@@ -56,7 +56,7 @@ def assert_both_ends_agree(wire: Wire, client: Client) -> None:
     assert initiator.selectors == (child.remote_selectors, child.local_selectors)
     initiator.request(ExchangeType.INFORMATIONAL, [])
     wire.run()
-    assert sa.peer.next_id == initiator._message_id
+    assert sa.peer.next_id == initiator.message_id
     wire.advance(wire.config.dpd_interval_s + 1)
     assert initiator.requests_seen == 1
     assert sa.own.message_id is None
