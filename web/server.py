@@ -41,6 +41,9 @@ CHAIN_FILE = "portal-chain.pem"
 class PortalError(OstiaryError):
     """The portal can't start."""
 
+    in_use = False
+    """Whether that is because somebody listens on its port already."""
+
 
 def serve(settings: Settings, say: Callable[[str], None]) -> None:
     """Run the portal until SIGTERM or SIGINT.
@@ -88,9 +91,11 @@ def listen(web: WebSettings) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise PortalError(
+        failure = PortalError(
             f"the portal can't listen on {web.host} port {web.port}: {error.strerror}", fix=_fix(error)
-        ) from None
+        )
+        failure.in_use = error.errno == errno.EADDRINUSE
+        raise failure from None
     return listener
 
 

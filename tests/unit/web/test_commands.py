@@ -16,7 +16,6 @@ from tests.unit.web.visitor import Person
 from web import invitations
 from web.checks import checks
 from web.server import PortalError
-from web.tls import portal_certificate
 
 
 def _run(runtime: Runtime, *arguments: str) -> str:
@@ -57,29 +56,30 @@ def test_list_shows_who_may_sign_in(runtime: Runtime) -> None:
     ]
 
 
-def test_checks_before_the_first_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A port that is taken is told with what to do; the certificate comes later."""
+@pytest.mark.parametrize(("in_use", "ok"), [(True, None), (False, False)])
+def test_the_port_is_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, in_use: bool, ok: bool | None) -> None:
+    """In use is no failure, since it may be by the portal; everything else is."""
 
-    def taken(_web: object) -> None:
-        raise PortalError("the portal can't listen on 0.0.0.0 port 8443: Address already in use", fix="stop it")
+    def refuse(_web: object) -> None:
+        error = PortalError("the portal can't listen on 0.0.0.0 port 8443: because", fix="do something")
+        error.in_use = in_use
+        raise error
 
-    monkeypatch.setattr("web.checks.listen", taken)
-    port, certificate = checks(Settings(state_dir=tmp_path / "none"))
-    assert (port.name, port.ok, port.fix) == ("web: port", False, "stop it")
-    assert (certificate.name, certificate.ok) == ("web: certificate", True)
-    assert not (tmp_path / "none").exists()
+    monkeypatch.setattr("web.checks.listen", refuse)
+    (check,) = checks(Settings(state_dir=tmp_path))
+    assert (check.name, check.ok, check.fix) == ("web: TCP 0.0.0.0 port 8443", ok, "do something")
 
 
-def test_checks_of_a_running_installation(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The certificate's end is told."""
+def test_a_free_port_is_given_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A check changes nothing."""
+    closed = []
 
-    class _Free:
+    class _Listener:
         def close(self) -> None:
             """As a socket does."""
+            closed.append(self)
 
-    monkeypatch.setattr("web.checks.listen", lambda _web: _Free())
-    portal_certificate(runtime)
-    port, certificate = checks(runtime.settings)
-    assert port.ok
-    assert certificate.ok
-    assert certificate.message.startswith("valid until 20")
+    monkeypatch.setattr("web.checks.listen", lambda _web: _Listener())
+    (check,) = checks(Settings(state_dir=tmp_path))
+    assert check.ok
+    assert len(closed) == 1
