@@ -208,8 +208,12 @@ class Initiator:
         """Send a request; returns its datagrams, for tests that send them again."""
         assert self.channel is not None
         datagrams = self.channel.seal(exchange, self.message_id, payloads, response=False)
-        self._outgoing += datagrams
+        self.send(datagrams)
         return datagrams
+
+    def send(self, datagrams: list[bytes]) -> None:
+        """Queue datagrams as they are."""
+        self._outgoing += datagrams
 
     def delete(self) -> None:
         """Say goodbye."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from unittest import mock
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from gateway.ike.constants import AuthMethod, PayloadType
+from gateway.ike.channel import OutPayloads
+from gateway.ike.constants import AuthMethod, ExchangeType, PayloadType
 from gateway.ike.payloads.auth import Auth
 from tests.peers.initiator import Initiator
 
@@ -56,3 +58,26 @@ def _sign_with_pss(initiator: Initiator, payloads: list[Payload]) -> list[Payloa
 
 PssInitiator = first_auth(_sign_with_pss)
 """Signs with RSASSA-PSS, as Apple's RSA-PSS certificate type and strongSwan's `rsa/pss` do."""
+
+
+class Corrupted(Initiator):
+    """Changes the last byte of each AUTH payload."""
+
+    def request(self, exchange: ExchangeType, payloads: OutPayloads) -> list[bytes]:
+        """Send a request."""
+        return super().request(exchange, [(t, _corrupted(b) if t is PayloadType.AUTH else b) for t, b in payloads])
+
+
+def _corrupted(body: bytes) -> bytes:
+    return body[:-1] + bytes((body[-1] ^ 1,))
+
+
+UNKNOWN_PAYLOAD = 200
+
+
+def send_unknown_critical(initiator: Initiator, exchange: ExchangeType) -> None:
+    """Send a request with one unknown payload whose critical bit is set."""
+    channel = initiator.channel
+    assert channel is not None
+    with mock.patch("gateway.ike.channel.chain", return_value=(UNKNOWN_PAYLOAD, b"\0\x80\0\x05?")):
+        initiator.send(channel.seal(exchange, initiator.message_id, [], response=False))

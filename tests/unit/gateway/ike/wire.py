@@ -157,6 +157,22 @@ class Wire:
                 return
         raise AssertionError("the peers go on for ever")
 
+    def run_until(self, reached: Callable[[], bool]) -> None:
+        """Run until it is so at a moment when the gateway has answered and the clients have not read it; what they
+        would have sent next is dropped.
+        """
+        for _ in range(MAX_TURNS):
+            self._carry_to_gateway()
+            self._serve()
+            if reached():
+                break
+            self._carry_from_gateway()
+        else:
+            raise AssertionError("it is never so")
+        self._carry_from_gateway()
+        for client in self.clients:
+            client.initiator.datagrams_to_send()
+
     def retransmit(self, client: Client) -> None:
         """The client sends its last request again, and the network is run."""
         self._deliver(client, self._seen(True, client.last_request))
@@ -330,6 +346,11 @@ class Wire:
     def established(self) -> list[IkeSa]:
         """The SAs that are up."""
         return [sa for sa in self.responder.sas() if sa.state is State.ESTABLISHED]
+
+    @property
+    def state(self) -> State | None:
+        """Of the only SA, where there is one."""
+        return self.sa.state if self.responder.sas() else None
 
     @property
     def sa(self) -> IkeSa:
