@@ -198,6 +198,10 @@ class Initiator:
                 self._receive_auth(payloads)
             elif self.phase is Phase.CLOSED:
                 self.channel = None
+            self.receive_answer(header, payloads)
+
+    def receive_answer(self, header: Header, payloads: Payloads) -> None:
+        """Any answer to an encrypted request has come; for tests that look at it."""
 
     def datagrams_to_send(self) -> list[bytes]:
         """What has to go out."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from unittest import mock
 
@@ -10,8 +11,10 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from gateway.ike.channel import OutPayloads
 from gateway.ike.constants import AuthMethod, ExchangeType, PayloadType
+from gateway.ike.message import Header, Payloads
+from gateway.ike.path import Path
 from gateway.ike.payloads.auth import Auth
-from tests.peers.initiator import Initiator
+from tests.peers.initiator import Initiator, InitiatorConfig
 
 Payload = tuple[PayloadType, bytes]
 Change = Callable[[Initiator, list[Payload]], list[Payload]]
@@ -81,3 +84,15 @@ def send_unknown_critical(initiator: Initiator, exchange: ExchangeType) -> None:
     assert channel is not None
     with mock.patch("gateway.ike.channel.chain", return_value=(UNKNOWN_PAYLOAD, b"\0\x80\0\x05?")):
         initiator.send(channel.seal(exchange, initiator.message_id, [], response=False))
+
+
+class Listening(Initiator):
+    """Keeps what the gateway answers to its later requests."""
+
+    def __init__(self, config: InitiatorConfig, path: Path, random: Callable[[int], bytes] = os.urandom) -> None:
+        super().__init__(config, path, random)
+        self.answers: list[Payloads] = []
+
+    def receive_answer(self, header: Header, payloads: Payloads) -> None:
+        """Any answer to an encrypted request has come."""
+        self.answers.append(payloads)
