@@ -25,7 +25,8 @@ from gateway.dataplane.userspace.esp import (
     make_opener,
     make_sealer,
 )
-from tests.unit.gateway.dataplane.vectors import cases
+from tests.unit.gateway.dataplane.packets import checksum
+from tests.unit.gateway.dataplane.vectors import cases, text_cases
 
 SPI = 0xC0FFEE01
 INTEGRITY_KEY_BYTES = {
@@ -118,6 +119,26 @@ def test_opens_the_aes_cbc_vectors(case: dict[str, bytes], integrity: EspIntegri
     packet = case["packet"] + hmac.digest(mac_key, authenticated, name)[:icv_bytes]
     sequence = (high or 0) << 32 | int.from_bytes(case["packet"][4:8], "big")
     assert unseal(opener, packet, sequence) == (case["payload"], case["next_header"][0])
+
+
+@pytest.mark.parametrize(("number", "case"), list(enumerate(text_cases("linux-6.1.txt"))))
+def test_opens_what_linux_sent(number: int, case: dict[str, str]) -> None:
+    sequence = bytes.fromhex(case["sequence"])
+    suite = EspSuite(
+        EspCipher[case["cipher"]], int(case["key_bits"]), EspIntegrity[case["integrity"]], len(sequence) == 8
+    )
+    packet = bytes.fromhex(case["packet"])
+    keys = EspKeys(bytes.fromhex(case["key"]), bytes.fromhex(case["mac_key"]))
+    opener = make_opener(suite, keys, int.from_bytes(packet[:4], "big"))
+    inner, next_header = unseal(opener, packet, int.from_bytes(sequence, "big"))
+    assert next_header == 4
+    assert len(inner) == 20 + 8 + 20 + number
+    assert inner[9:10] + inner[12:20] == bytes((1, 10, 99, 0, 2, 10, 99, 0, 1))
+    # Header and echo request sum up, so every octet is what the kernel put there.
+    assert checksum(inner[:20]) == checksum(inner[20:]) == 0
+    if suite.esn:
+        with pytest.raises(EspRefused):
+            unseal(opener, packet, int.from_bytes(sequence, "big") ^ 1 << 32)
 
 
 @every_suite

@@ -10,10 +10,15 @@ _FOLDER = Path(__file__).parents[3] / "vectors" / "esp"
 
 def cases(name: str) -> list[dict[str, bytes]]:
     """All cases of a file, in order."""
+    return [{key: bytes.fromhex(value) for key, value in case.items()} for case in text_cases(name)]
+
+
+def text_cases(name: str) -> list[dict[str, str]]:
+    """The same, of a file in which not all is hexadecimal."""
     blocks = (_FOLDER / name).read_text().split("[case]")[1:]
     found = []
     for block in blocks:
         parser = ConfigParser()
         parser.read_string(f"[case]\n{block}")
-        found.append({key: bytes.fromhex(value) for key, value in parser["case"].items()})
+        found.append(dict(parser["case"]))
     return found
