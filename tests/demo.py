@@ -80,6 +80,9 @@ def main() -> int:
     except (LabError, OstiaryError) as error:
         print(f"\nThe story ended early: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted; everything was taken down.", file=sys.stderr)
+        return 130
     print(f"\nAll of it happened, in {time.monotonic() - started_at:.1f} s.")
     return 0
 

@@ -87,7 +87,7 @@ def use_tunnel(client: StrongSwanClient, *, large: bool = True) -> SaView:
 
 def leave(client: StrongSwanClient, ostiary: Ostiary, laptop: Laptop, *, packets: int = 2 * PINGS) -> TunnelSession:
     """Disconnect, and check that the gateway accounted for what the client sent and received."""
-    [live] = [row for row in ostiary.sessions(live=True) if row.device_id == laptop.device_id]
+    live = ostiary.live_session(laptop.device_id)
     client.terminate()
     session = ostiary.wait_for_session(lambda row: row.id == live.id and row.ended_at is not None, "that has ended")
     assert session.terminate_cause == "USER_REQUEST"

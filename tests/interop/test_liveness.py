@@ -46,7 +46,7 @@ def test_gateway_asks_a_silent_client(ostiary: Ostiary, site: Site, clients: Cli
     client = clients.eap_mschapv2(site.client, laptop)
     client.connect()
     client.wait_for_log(r"parsed INFORMATIONAL request \d+ \[ \](?s:.*)generating INFORMATIONAL response", 5.0)
-    assert len(ostiary.sessions(live=True)) == 1
+    assert ostiary.live_session(laptop.device_id)
     client.terminate()
 
 
@@ -118,7 +118,7 @@ def test_stopping_gateway_says_goodbye(ostiary: Ostiary, site: Site, clients: Cl
     client.wait_for_log(r"received DELETE for IKE_SA", 5.0)
     assert client.list_sas() == []
     assert ostiary.sessions(live=True) == []
-    assert ostiary.sessions()[-1].terminate_cause in {"NAS_REQUEST", "ADMIN_REBOOT"}
+    assert ostiary.sessions()[-1].terminate_cause == "ADMIN_REBOOT"
 
     ostiary.start()
     client.connect()
@@ -132,6 +132,7 @@ def test_killed_gateway_finds_its_sessions_closed(
     """After SIGKILL the next start closes what the accounting still showed, and the client gets in again."""
     client = clients.eap_mschapv2(site.client, laptop)
     client.connect()
+    ostiary.live_session(laptop.device_id)
     ostiary.kill()
     ostiary.start()
     assert ostiary.sessions(live=True) == []

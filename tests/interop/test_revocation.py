@@ -74,7 +74,7 @@ def test_disconnected_session_may_come_back(
     laptop = enrolment.laptop("heidi", "heidi-laptop")
     client = clients.eap_mschapv2(site.client, laptop)
     client.connect()
-    [session] = ostiary.sessions(live=True)
+    session = ostiary.live_session(laptop.device_id)
     site.gateway.call(lambda: disconnect_session(ostiary.runtime, session.id, "please sign in again", ACTOR))
     wait_for(lambda: client.list_sas() == [], 2.0, "the end of the client's SA")
     client.connect()

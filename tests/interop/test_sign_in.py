@@ -82,7 +82,7 @@ def test_behind_nat(ostiary: Ostiary, site: Site, clients: Clients, laptop: Lapt
     result = client.connect()
     assert "local host is behind NAT" in result.output
     use_tunnel(client)
-    [session] = ostiary.sessions(live=True)
+    session = ostiary.live_session(laptop.device_id)
     address, _, port = session.remote_address.rpartition(":")
     assert address == NAT_IPV4
     # The masquerade picks ports at random: the gateway has to answer to where the packet came from.
@@ -95,7 +95,7 @@ def test_nat_that_forgets(ostiary: Ostiary, site: Site, clients: Clients, laptop
     client = clients.eap_mschapv2(site.home, laptop)
     client.connect()
     use_tunnel(client)
-    [before] = ostiary.sessions(live=True)
+    before = ostiary.live_session(laptop.device_id)
     forget_nat_mappings(site)
     use_tunnel(client)
     moved = ostiary.wait_for_session(

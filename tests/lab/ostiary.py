@@ -188,6 +188,12 @@ class Ostiary:
             interval_s=0.05,
         )
 
+    def live_session(self, device_id: str) -> TunnelSession:
+        """The session of this device that is up now; its record may come a moment after the tunnel."""
+        return self.wait_for_session(
+            lambda row: row.device_id == device_id and row.ended_at is None, f"of device {device_id} that is up"
+        )
+
     def audit_mark(self) -> int:
         """The id of the newest audit event, for `audit_since`."""
         return max((event.id for event in self.audit_since(0)), default=0)
