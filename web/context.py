@@ -28,11 +28,6 @@ def remote_address() -> str:
     return (request.remote_addr or "unknown")[:45]
 
 
-def base_url() -> str:
-    """Scheme, name and port of the portal as configured; never what the Host header says."""
-    return portal_url(runtime())
-
-
 def portal_url(of: Runtime) -> str:
     """Scheme, name and port under which the portal is reached, without a slash at the end."""
     web = of.settings.web

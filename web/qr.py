@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 
 def qr_svg(text: str) -> Markup:
-    """An inline SVG element of the text, dark modules as one path of class `qr-dark`.
+    """An inline SVG element of the text, black on white whatever the theme: not every scanner reads it inverted.
 
     The label says what it is for those who can't see it; the page shows the secret as text as well.
     """
@@ -22,8 +22,8 @@ def qr_svg(text: str) -> Markup:
         svgns=False,
         nl=False,
         omitsize=True,
-        svgclass="qr",
-        lineclass="qr-dark",
+        svgclass=None,
+        lineclass=None,
         light="#fff",
     )
     svg = buffer.getvalue().decode()

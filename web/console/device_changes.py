@@ -19,7 +19,7 @@ from posture.models import Device
 from web import second_factor
 from web.access import Permission, requires, visitor
 from web.console.devices import device_page, find_device, valid_certificates
-from web.console.instructions import PLATFORMS, instructions
+from web.console.instructions import PLATFORMS, Target, instructions
 from web.context import runtime
 from web.forms import Form, FormError, Line, Reason, read_form
 
@@ -143,14 +143,16 @@ def _add_page(errors: dict[str, str]) -> ResponseReturnValue:
 
 def _code_page(device: Device, access_code: str, expires_at: datetime) -> ResponseReturnValue:
     gateway = runtime().settings.gateway
-    how = instructions(device.platform, gateway.identity, device.owner)
+    addresses = [str(address) for address in gateway.public_addresses]
+    target = Target(gateway.identity, addresses[0] if addresses else gateway.identity, device.owner)
+    how = instructions(device.platform, target)
     return render_template(
         "console/device_code.html",
         device=device,
         access_code=access_code,
         expires_at=expires_at,
         identity=gateway.identity,
-        addresses=[str(address) for address in gateway.public_addresses],
+        addresses=addresses,
         platform=device.platform,
         trust_step=how.trust_step,
         steps=how.steps,

@@ -18,18 +18,28 @@ class Instructions:
     """For a terminal, where the platform is set up by one."""
 
 
-def instructions(platform: str, identity: str, user_name: str) -> Instructions:
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a client is to be told."""
+
+    identity: str
+    """The gateway's name, which its certificate carries."""
+    host: str
+    """Where packets go: an address where one is known, else the name."""
+    user_name: str
+
+
+def instructions(platform: str, target: Target) -> Instructions:
     """The steps for one of `PLATFORMS`; short general ones for anything else.
 
     Args:
         platform: as it was chosen when the device was added.
-        identity: the gateway's name.
-        user_name: of the device's owner.
+        target: where to connect, and as whom.
     """
-    return _BY_PLATFORM.get(platform.partition(" ")[0], _general)(identity, user_name)
+    return _BY_PLATFORM.get(platform.partition(" ")[0], _general)(target)
 
 
-def _windows(identity: str, user_name: str) -> Instructions:
+def _windows(target: Target) -> Instructions:
     return Instructions(
         "Open the file, install it for the local machine, under Trusted Root Certification Authorities.",
         (
@@ -37,7 +47,8 @@ def _windows(identity: str, user_name: str) -> Instructions:
             "by itself it offers only old ones, which are refused.",
             "Settings, Network & internet, VPN: connect, and type user name and access code.",
         ),
-        f"Add-VpnConnection -Name Ostiary -ServerAddress {identity} -TunnelType Ikev2 -AuthenticationMethod Eap\n"
+        f"Add-VpnConnection -Name Ostiary -ServerAddress {target.identity} `\n"
+        "  -TunnelType Ikev2 -AuthenticationMethod Eap\n"
         "Set-VpnConnectionIPsecConfiguration -ConnectionName Ostiary `\n"
         "  -EncryptionMethod GCMAES256 -IntegrityCheckMethod SHA384 -DHGroup ECP384 `\n"
         "  -CipherTransformConstants GCMAES256 -AuthenticationTransformConstants GCMAES256 `\n"
@@ -45,55 +56,56 @@ def _windows(identity: str, user_name: str) -> Instructions:
     )
 
 
-def _mac(identity: str, user_name: str) -> Instructions:
+def _mac(target: Target) -> Instructions:
     return Instructions(
         "Open it in Keychain Access, login keychain, and set it to Always Trust.",
         (
             "System Settings, VPN, Add VPN Configuration, IKEv2.",
-            f"Server address and remote ID: {identity}. Leave the local ID empty.",
+            f"Server address and remote ID: {target.identity}. Leave the local ID empty.",
             "User authentication: Username, with user name and access code; then connect.",
         ),
     )
 
 
-def _ios(identity: str, user_name: str) -> Instructions:
+def _ios(target: Target) -> Instructions:
     return Instructions(
         "Install the profile, then switch it on under Settings, General, About, Certificate Trust Settings.",
         (
             "Settings, General, VPN & Device Management, VPN, Add VPN Configuration, type IKEv2.",
-            f"Server and remote ID: {identity}. Leave the local ID empty.",
+            f"Server and remote ID: {target.identity}. Leave the local ID empty.",
             "User authentication: Username, with user name and access code; then connect.",
         ),
     )
 
 
-def _android(identity: str, user_name: str) -> Instructions:
+def _android(target: Target) -> Instructions:
     return Instructions(
         "Settings, Security, Encryption & credentials, Install a certificate, VPN & app user certificate.",
         (
             "Settings, Network & internet, VPN, add one of type IKEv2/IPSec MSCHAPv2 (Android 11 or newer).",
-            f"Server address: {identity}. Identifier: the user name.",
+            f"Server address: {target.identity}. Identifier: the user name.",
             "CA certificate: the one installed above. Then user name and access code; connect.",
         ),
     )
 
 
-def _linux(identity: str, user_name: str) -> Instructions:
+def _linux(target: Target) -> Instructions:
     return Instructions(
         "Keep it in the folder where you run the command.",
         (
             "Install strongSwan (Debian: apt install charon-cmd libcharon-extra-plugins).",
             "Run the command below; it asks for the access code, and Ctrl-C ends the tunnel.",
         ),
-        f"sudo charon-cmd --host {identity} --identity {user_name} --profile ikev2-eap --cert ostiary-ca.pem",
+        f"sudo charon-cmd --host {target.host} --profile ikev2-eap --identity {target.user_name} "
+        f"--remote-identity {target.identity} --cert ostiary-ca.pem",
     )
 
 
-def _general(identity: str, user_name: str) -> Instructions:
+def _general(target: Target) -> Instructions:
     return Instructions(
         "",
         (
-            f"Set up an IKEv2 connection to {identity}, remote ID the same.",
+            f"Set up an IKEv2 connection to {target.identity}, remote ID the same.",
             "Authentication: EAP-MSCHAPv2 with user name and access code.",
         ),
     )

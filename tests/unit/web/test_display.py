@@ -153,3 +153,19 @@ def test_every_action_that_the_console_writes_has_words() -> None:
         for action in pattern.findall(file.read_text(encoding="utf-8"))
     }
     assert written - set(display.ACTIONS) - {"user.name", "device.id", "gateway.ostiary"} == set()
+
+
+def test_qr_codes_need_nothing_that_the_policy_forbids() -> None:
+    """One inline element, black on white, with a name for who can't see it; other text, other picture."""
+    import re
+
+    from web.qr import qr_svg
+
+    picture = qr_svg("otpauth://totp/Ostiary:maria?secret=JBSWY3DPEHPK3PXP&issuer=Ostiary")
+    assert re.fullmatch(
+        r'<svg role="img" aria-label="QR code[^"]*" viewBox="0 0 \d+ \d+">(<path [^>]*/>)+</svg>', picture
+    )
+    assert 'fill="#fff"' in picture
+    assert 'stroke="#000"' in picture
+    assert "style" not in picture
+    assert qr_svg("otpauth://totp/Ostiary:jude") != picture
