@@ -22,15 +22,19 @@ class IkeKeys:
     pr: bytes = field(repr=False)
 
 
+def ike_key_sizes(suite: IkeSuite) -> tuple[int, ...]:
+    """Bytes of the seven keys, in their order."""
+    prf_bytes, integ_bytes = PRF_BYTES[suite.prf], INTEG_KEY_BYTES[suite.integ]
+    encr_bytes = encryption_key_bytes(suite.encr, suite.key_bits)
+    return prf_bytes, integ_bytes, integ_bytes, encr_bytes, encr_bytes, prf_bytes, prf_bytes
+
+
 def derive_ike_keys(
     suite: IkeSuite, shared_secret: bytes, nonce_i: bytes, nonce_r: bytes, spi_i: bytes, spi_r: bytes
 ) -> IkeKeys:
     """SKEYSEED = prf(Ni | Nr, g^ir), then prf+ cut into the seven keys."""
     skeyseed = prf(suite.prf, nonce_i + nonce_r, shared_secret)
-    prf_bytes = PRF_BYTES[suite.prf]
-    integ_bytes = INTEG_KEY_BYTES[suite.integ]
-    encr_bytes = encryption_key_bytes(suite.encr, suite.key_bits)
-    sizes = (prf_bytes, integ_bytes, integ_bytes, encr_bytes, encr_bytes, prf_bytes, prf_bytes)
+    sizes = ike_key_sizes(suite)
     return IkeKeys(*_cut(prf_plus(suite.prf, skeyseed, nonce_i + nonce_r + spi_i + spi_r, sum(sizes)), sizes))
 
 
@@ -44,13 +48,17 @@ class ChildKeys:
     integ_r: bytes = field(repr=False)
 
 
+def child_key_sizes(suite: ChildSuite) -> tuple[int, ...]:
+    """Bytes of the four keys, in their order."""
+    encr_bytes, integ_bytes = encryption_key_bytes(suite.encr, suite.key_bits), INTEG_KEY_BYTES[suite.integ]
+    return encr_bytes, integ_bytes, encr_bytes, integ_bytes
+
+
 def derive_child_keys(
     ike_suite: IkeSuite, child_suite: ChildSuite, sk_d: bytes, nonce_i: bytes, nonce_r: bytes
 ) -> ChildKeys:
     """KEYMAT = prf+(SK_d, Ni | Nr): initiator's direction first, encryption before integrity."""
-    encr_bytes = encryption_key_bytes(child_suite.encr, child_suite.key_bits)
-    integ_bytes = INTEG_KEY_BYTES[child_suite.integ]
-    sizes = (encr_bytes, integ_bytes, encr_bytes, integ_bytes)
+    sizes = child_key_sizes(child_suite)
     return ChildKeys(*_cut(prf_plus(ike_suite.prf, sk_d, nonce_i + nonce_r, sum(sizes)), sizes))
 
 

@@ -7,7 +7,7 @@ snapshot, for a monotonic clock means nothing to another process. ESP counters b
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from gateway.ike.channel import Channel
@@ -15,7 +15,7 @@ from gateway.ike.child import Child
 from gateway.ike.config import ResponderConfig
 from gateway.ike.constants import Encr, Group, Integ, Prf
 from gateway.ike.errors import InvalidSyntax
-from gateway.ike.keymat import ChildKeys, IkeKeys
+from gateway.ike.keymat import ChildKeys, IkeKeys, child_key_sizes, ike_key_sizes
 from gateway.ike.path import Path
 from gateway.ike.proposals import ChildSuite, IkeSuite
 from gateway.ike.sa import IkeSa, Owner
@@ -23,6 +23,7 @@ from gateway.ike.selectors import parse_selectors, selectors_to_bytes
 from gateway.ike.states import State
 
 VERSION = 1
+_SPI_BYTES = 8
 _KEY_FIELDS = ("d", "ai", "ar", "ei", "er", "pi", "pr")
 
 
@@ -74,7 +75,7 @@ def restore(data: bytes, owner: Owner, config: ResponderConfig, random: Callable
         if record["version"] != VERSION:
             raise SnapshotError(f"snapshot of version {record['version']}, this one reads {VERSION}")
         return _restore(record, owner, config, random, now)
-    except (KeyError, TypeError, ValueError, InvalidSyntax) as error:
+    except (KeyError, TypeError, ValueError, RecursionError, InvalidSyntax) as error:
         raise SnapshotError(f"not a snapshot: {type(error).__name__}") from None
 
 
@@ -83,26 +84,28 @@ def _restore(
 ) -> IkeSa:
     encr, key_bits, integ, prf, group = record["suite"]
     suite = IkeSuite(Encr(encr), key_bits, Integ(integ), Prf(prf), Group(group))
+    local, local_port, remote, remote_port = record["path"]
+    spi_i, spi_r = _sized((record["spi_i"], record["spi_r"]), (_SPI_BYTES, _SPI_BYTES))
     sa = IkeSa(
         owner,
         config,
         random,
-        spi_i=bytes.fromhex(record["spi_i"]),
-        spi_r=bytes.fromhex(record["spi_r"]),
+        spi_i=spi_i,
+        spi_r=spi_r,
         suite=suite,
-        path=Path(*record["path"]),
+        path=Path(_text(local), _number(local_port), _text(remote), _number(remote_port)),
     )
-    sa.keys = IkeKeys(*(bytes.fromhex(key) for key in record["keys"]))
+    sa.keys = IkeKeys(*_sized(record["keys"], ike_key_sizes(suite)))
     sa.channel = Channel(suite, sa.keys, sa.spi_i, sa.spi_r, is_initiator=False, random=random)
-    sa.peer_fragments = record["fragments"]
+    sa.peer_fragments = bool(record["fragments"])
     if sa.peer_fragments:
         sa.channel.set_fragment_size(config.fragment_size_bytes, sa.path.ip_version)
-    sa.nat_local, sa.nat_remote = record["nat"]
-    sa.client, sa.peer_identity = record["client"], record["peer_identity"]
-    sa.peer.next_id = record["peer_next_id"]
+    sa.nat_local, sa.nat_remote = map(bool, record["nat"])
+    sa.client, sa.peer_identity = _text(record["client"]), _text(record["peer_identity"])
+    sa.peer.next_id = _number(record["peer_next_id"])
     sa.peer.cached_response = tuple(bytes.fromhex(datagram) for datagram in record["cached_response"])
     sa.last_request = bytes.fromhex(record["last_request"])
-    sa.own.next_id = record["own_next_id"]
+    sa.own.next_id = _number(record["own_next_id"])
     sa.child = None if record["child"] is None else _child(record["child"])
     left_s = record["session_left_s"]
     sa.resume(now - record["quiet_s"], None if left_s is None else now + left_s, now)
@@ -123,11 +126,31 @@ def _child_record(child: Child) -> dict[str, Any]:
 
 def _child(record: dict[str, Any]) -> Child:
     encr, key_bits, integ, esn = record["suite"]
+    suite = ChildSuite(Encr(encr), key_bits, Integ(integ), bool(esn))
     return Child(
-        spi_in=record["spi_in"],
-        spi_out=record["spi_out"],
-        suite=ChildSuite(Encr(encr), key_bits, Integ(integ), esn),
-        keys=ChildKeys(*(bytes.fromhex(key) for key in record["keys"])),
+        spi_in=_number(record["spi_in"]),
+        spi_out=_number(record["spi_out"]),
+        suite=suite,
+        keys=ChildKeys(*_sized(record["keys"], child_key_sizes(suite))),
         local_selectors=parse_selectors(bytes.fromhex(record["local"])),
         remote_selectors=parse_selectors(bytes.fromhex(record["remote"])),
     )
+
+
+def _sized(values: Iterable[str], sizes: tuple[int, ...]) -> list[bytes]:
+    found = [bytes.fromhex(value) for value in values]
+    if tuple(map(len, found)) != sizes:
+        raise ValueError("a key or SPI of the wrong size")
+    return found
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or not 0 <= value < 1 << 32:
+        raise ValueError("a number that is none")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("a text that is none")
+    return value
