@@ -26,6 +26,7 @@ from aaa.backend.requests import (
     UNAVAILABLE,
     CloseSession,
     DecideSignIn,
+    Heartbeat,
     OpenSession,
     UpdateSession,
     WriteEvent,
@@ -205,6 +206,10 @@ class InProcessBackend:
                 reply(answer)
 
         self._worker.submit(DecideSignIn(context, proof, decided, lambda: True))
+
+    def alive(self) -> None:
+        """See `AaaBackend`."""
+        self._worker.submit(Heartbeat())
 
     def session_started(self, start: SessionStart, reply: Callable[[Refusal | None], None]) -> None:
         """See `AaaBackend`."""

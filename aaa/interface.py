@@ -172,6 +172,9 @@ class AaaBackend(Protocol):
     def hello(self, gateway: GatewayHello) -> None:
         """Register the gateway (Accounting-On); may block, called once before the first packet."""
 
+    def alive(self) -> None:
+        """The gateway is at work; called a few times a minute, whether it has anything to tell or not."""
+
     def goodbye(self) -> None:
         """Orderly stop (Accounting-Off): flush what is queued, then close. May block."""
 

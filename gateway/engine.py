@@ -26,6 +26,7 @@ from gateway.sessions import Session, Sessions, moved
 from gateway.transport import Transport
 
 ACCOUNTING_SWEEP_S = 2.0
+HEARTBEAT_S = 20.0
 FAILURE_EVENTS_PER_S, FAILURE_EVENTS_BURST = 10.0, 100.0
 """Audit events that peers can cause before they have proved anything."""
 
@@ -63,6 +64,7 @@ class Engine:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
         self._sweep: asyncio.TimerHandle | None = None
+        self._heartbeat_due = 0.0
         self._serving = False
         self._failures = TokenBucket(FAILURE_EVENTS_PER_S, FAILURE_EVENTS_BURST, clock())
         self._authenticator = Authenticator(backend, sessions, clock, self._answered)
@@ -154,8 +156,12 @@ class Engine:
         self._turn(now)
 
     def _sweep_accounting(self) -> None:
+        now = self._clock()
         self._sweep = self._loop.call_later(ACCOUNTING_SWEEP_S, self._sweep_accounting)
-        self.sessions.account(self._clock())
+        self.sessions.account(now)
+        if now >= self._heartbeat_due:
+            self._heartbeat_due = now + HEARTBEAT_S
+            self._backend.alive()
 
     def _close(self, session: Session, cause: CloseCause, now: float) -> None:
         session.sa.close(cause, now)

@@ -39,7 +39,7 @@ from core import audit
 from core.audit import Entry
 from core.clock import utc_now
 
-SEEN_INTERVAL_S = 30.0
+SEEN_INTERVAL_S = 15.0
 
 # These say more about a refusal than a certificate or code that was taken back for the same cause.
 _PERSONAL = frozenset({"revoked-device", "disabled-user"})

@@ -37,6 +37,15 @@ class Request:
         return True
 
 
+class Heartbeat(Request):
+    """Note that the gateway is at work; a lost one is followed by the next."""
+
+    __slots__ = ()
+
+    def refused(self, refusal: Refusal) -> None:
+        """Nobody waits."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredCode:
     """An access code as stored, usable or not: which it is, is decided after the peer has shown that it has it."""
