@@ -64,7 +64,12 @@ class Channel:
 
     def seal(self, exchange: ExchangeType, message_id: int, payloads: OutPayloads, *, response: bool) -> list[bytes]:
         """Encrypt a message; several datagrams where it has to be fragmented."""
-        first, plain = chain(payloads)
+        return self.seal_plain(exchange, message_id, *chain(payloads), response=response)
+
+    def seal_plain(
+        self, exchange: ExchangeType, message_id: int, first: int, plain: bytes, *, response: bool
+    ) -> list[bytes]:
+        """Encrypt inner payloads that are encoded already; `first` is the type of the first one."""
         flags = self._role | (Flag.RESPONSE if response else 0)
         protection = self._outbound
         body_bytes = protection.sealed_bytes(len(plain))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from unittest import mock
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -82,8 +81,8 @@ def send_unknown_critical(initiator: Initiator, exchange: ExchangeType) -> None:
     """Send a request with one unknown payload whose critical bit is set."""
     channel = initiator.channel
     assert channel is not None
-    with mock.patch("gateway.ike.channel.chain", return_value=(UNKNOWN_PAYLOAD, b"\0\x80\0\x05?")):
-        initiator.send(channel.seal(exchange, initiator.message_id, [], response=False))
+    plain = b"\0\x80\0\x05?"
+    initiator.send(channel.seal_plain(exchange, initiator.message_id, UNKNOWN_PAYLOAD, plain, response=False))
 
 
 class Listening(Initiator):
