@@ -121,15 +121,17 @@ class Engine:
         if self._serving:
             return
         self._serving = True
+        served: set[IkeSa] = set()
         try:
             while (event := self.responder.next_event()) is not None:
                 try:
                     self._serve(event, now)
                 except Exception:
                     _log.exception("event failed by a fault of ours", event=type(event).__name__)
-                sa = getattr(event, "sa", None)
-                if sa is not None:
-                    self.responder.touch(sa)
+                if not isinstance(event, events.ProposalRefused):
+                    served.add(event.sa)
+            for sa in served:
+                self.responder.touch(sa)
             if self._transport is not None:
                 for datagram, path in self.responder.datagrams_to_send():
                     self._transport.send_ike(datagram, path)
@@ -208,9 +210,10 @@ class Engine:
                 self.sessions.end(session, cause)
 
     def _answered(self, sa: IkeSa) -> None:
-        """AAA has answered, in the turn that asked or in a later one."""
-        self.responder.touch(sa)
-        self._turn(self._clock())
+        """AAA has answered: in the turn that asked, which goes on then, or later, in a turn of its own."""
+        if not self._serving:
+            self.responder.touch(sa)
+            self._turn(self._clock())
 
     def _forget_others(self, session: Session, now: float) -> None:
         """The device has lost its other SAs: they end here and now, so that it can have its address again."""
