@@ -249,7 +249,8 @@ class TestBytesThatAreNoSnapshot:
     def test_every_field_missing_or_of_another_type(self, good: tuple[Wire, bytes]) -> None:
         wire, data = good
         for name in json.loads(data):
-            for wrong in (..., None, "zz", -1, 1.5, [], ["x"], {}, True):
+            wrongs: tuple[object, ...] = (..., None, "zz", -1, 1.5, [], ["x"], {}, True)
+            for wrong in wrongs:
                 record = json.loads(data)
                 if wrong is ...:
                     del record[name]

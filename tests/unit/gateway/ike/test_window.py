@@ -31,12 +31,11 @@ class TestPeerRequests:
     def test_while_one_is_worked_on(self) -> None:
         requests = PeerRequests(5)
         requests.begin()
-        assert requests.in_progress
+        assert (requests.in_progress, PeerRequests().in_progress) == (True, False)
         assert requests.judge(5) is Verdict.IN_PROGRESS
         assert requests.judge(4) is Verdict.ANSWERED
         requests.answer([b"one", b"two"])
-        assert not requests.in_progress
-        assert requests.cached_response == (b"one", b"two")
+        assert (requests.in_progress, requests.cached_response) == (False, (b"one", b"two"))
         assert requests.judge(5) is Verdict.ANSWERED
         assert requests.judge(6) is Verdict.NEW
 

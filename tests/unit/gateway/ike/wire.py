@@ -95,6 +95,11 @@ class Client:
         """Where it stands."""
         return self.initiator.phase
 
+    @property
+    def is_up(self) -> bool:
+        """Whether it takes itself for signed in."""
+        return self.phase is Phase.ESTABLISHED
+
 
 class Wire:
     """The network, the gateway on it, and everything that was seen."""

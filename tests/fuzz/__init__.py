@@ -1,0 +1,1 @@
+"""Hostile packets against the IKEv2 responder: `python -m tests.fuzz`."""
