@@ -78,6 +78,25 @@ def test_a_joined_batch_is_opened_like_single_packets() -> None:
     assert gateway.device.take() == UPLOAD[:40]
 
 
+def test_a_joined_batch_may_hold_packets_of_several_child_sas() -> None:
+    gateway, client = joined()
+    newer = child_sa(spis=(GATEWAY_SPI + 1, CLIENT_SPI + 1))
+    gateway.plane.install(newer)
+    old = client.seal(*UPLOAD[:6])
+    client.plane.install(other_half(newer))
+    new = client.seal(*UPLOAD[:6])
+    unknown = b"\0\0\x99\x99" + new[0][4:]
+    batch = b"".join([old[0], new[0], new[1], unknown, old[1], old[2], new[2], old[3]])
+    gateway.plane.receive_segments(memoryview(batch), len(old[0]), CLIENT, True)
+    gateway.plane.flush()
+    expected = [UPLOAD[number] for number in (0, 0, 1, 1, 2, 2, 3)]
+    assert gateway.device.take() == expected
+    assert gateway.counters(GATEWAY_SPI).packets_in == 4
+    assert gateway.counters(GATEWAY_SPI + 1).packets_in == 3
+    assert gateway.counters(GATEWAY_SPI).failures == gateway.counters(GATEWAY_SPI + 1).failures == 0
+    assert gateway.plane.statistics()["unknown_spi"] == 1
+
+
 def test_batches_have_one_size_with_a_shorter_end() -> None:
     _, client = joined()
     sizes = [1000, 1000, 400, 1000, 1200, 1200, 50, 60]
