@@ -240,10 +240,15 @@ class Initiator:
             return
         self._peer_next_id += 1
         self.requests_seen += 1
-        self._cached = self.channel.seal(ExchangeType.INFORMATIONAL, header.message_id, [], response=True)
+        self._cached = self.answer_request(header)
         self._outgoing += self._cached
         if payloads.first(PayloadType.DELETE) is not None:
             self.phase, self.error = Phase.CLOSED, "deleted by the gateway"
+
+    def answer_request(self, header: Header) -> list[bytes]:
+        """The answer to a request of the gateway; tests override it."""
+        assert self.channel is not None
+        return self.channel.seal(ExchangeType.INFORMATIONAL, header.message_id, [], response=True)
 
     def _receive_init(self, header: Header, data: bytes) -> None:
         payloads = parse_payloads(header.next_payload, data[IKE_HEADER_BYTES:])

@@ -338,6 +338,17 @@ class Wire:
         return [event for event in self.events if isinstance(event, kind)]
 
     @property
+    def conversations(self) -> int:
+        """How many EAP conversations AAA has open."""
+        return len(self._eap)
+
+    def forget(self) -> None:
+        """Empty the records of what was seen; for runs that go on for long."""
+        self.events.clear()
+        self.to_gateway.clear()
+        self.from_gateway.clear()
+
+    @property
     def failures(self) -> list[tuple[str, str]]:
         """Code and reason of every handshake that failed in the gateway."""
         return [(event.code, event.reason) for event in self.seen(events.HandshakeFailed)]

@@ -1,0 +1,130 @@
+"""The negotiations that are attacked, and the clients that attack them from inside."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from aaa.eap.errors import EapError
+from aaa.eap.server import MethodName
+from gateway.ike.channel import Channel, OutPayloads
+from gateway.ike.constants import ExchangeType, PayloadType, ProtocolId
+from gateway.ike.errors import IkeError
+from gateway.ike.message import Header, Payloads, chain
+from gateway.ike.path import Path
+from gateway.ike.payloads.delete import Delete
+from gateway.ike.payloads.identification import Identification
+from gateway.ike.payloads.notify import Notify
+from gateway.ike.payloads.security_association import proposals_to_bytes
+from tests.fuzz.mutations import mutate_payloads
+from tests.peers.initiator import Initiator, InitiatorConfig, Phase
+from tests.unit.aaa.eap.authority import house
+from tests.unit.aaa.eap.conversation import peer_of
+from tests.unit.gateway.ike import offers
+from tests.unit.gateway.ike.credentials import client_credential
+from tests.unit.gateway.ike.wire import mschapv2
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One way to sign in."""
+
+    name: str
+    client: Callable[[], InitiatorConfig]
+    methods: tuple[MethodName, ...] = ("mschapv2", "tls")
+
+
+def _certificate() -> InitiatorConfig:
+    credential = client_credential("p256")
+    return InitiatorConfig(
+        identity=Identification.fqdn("laptop-1"),
+        chain_der=credential.chain_der,
+        private_key=credential.private_key,
+        ask_ipv6=True,
+    )
+
+
+def _fragmented() -> InitiatorConfig:
+    config = _certificate()
+    config.fragment_size_bytes = 400
+    return config
+
+
+SCENARIOS = (
+    Scenario("EAP-MSCHAPv2", mschapv2),
+    Scenario("EAP-TLS", lambda: InitiatorConfig(eap=peer_of(house().laptop)), ("tls",)),
+    Scenario("certificate", _certificate),
+    Scenario("fragmented certificate", _fragmented),
+)
+
+AFTERWARDS: tuple[tuple[ExchangeType, list[tuple[PayloadType, bytes]]], ...] = (
+    (ExchangeType.INFORMATIONAL, []),
+    (ExchangeType.INFORMATIONAL, [(PayloadType.NOTIFY, Notify(40_000, b"private").to_bytes())]),
+    (
+        ExchangeType.CREATE_CHILD_SA,
+        [
+            (PayloadType.SA, proposals_to_bytes(offers.WINDOWS_PROFILE_ESP)),
+            (PayloadType.NONCE, b"n" * 32),
+            (PayloadType.TSI, bytes.fromhex("01000000070000100000ffff00000000ffffffff")),
+            (PayloadType.TSR, bytes.fromhex("01000000070000100000ffff00000000ffffffff")),
+        ],
+    ),
+    (ExchangeType.INFORMATIONAL, [(PayloadType.DELETE, Delete(ProtocolId.ESP, (b"\xc0\xff\xee\x01",)).to_bytes())]),
+    (ExchangeType.INFORMATIONAL, [(PayloadType.DELETE, Delete(ProtocolId.IKE).to_bytes())]),
+)
+"""What clients ask for when they are in."""
+
+
+class Insider(Initiator):
+    """A peer with the right keys that sends malformed payloads under them, and takes whatever comes back."""
+
+    def __init__(self, config: InitiatorConfig, path: Path, random: Callable[[int], bytes] = os.urandom) -> None:
+        super().__init__(config, path, random)
+        self.chance = 0.0
+        """Of each message to be bad."""
+        self.dice = Random(0)
+        self.bad_sent = 0
+
+    def request(self, exchange: ExchangeType, payloads: OutPayloads) -> list[bytes]:
+        """Send a request, or something like it."""
+        if self.channel is None:
+            return []
+        datagrams = self._seal(self.channel, exchange, self.message_id, payloads, response=False)
+        self.send(datagrams)
+        return datagrams
+
+    def answer_request(self, header: Header) -> list[bytes]:
+        """Answer a request of the gateway, or something like it."""
+        if self.channel is None:
+            return []
+        return self._seal(self.channel, ExchangeType.INFORMATIONAL, header.message_id, [], response=True)
+
+    def _seal(
+        self, channel: Channel, exchange: ExchangeType, message_id: int, payloads: OutPayloads, *, response: bool
+    ) -> list[bytes]:
+        first, plain = chain(payloads)
+        bad = self.dice.random() < self.chance
+        if bad:
+            first, plain = mutate_payloads(self.dice, first, plain)
+            exchange = ExchangeType(self.dice.choice((34, 35, 36, 37))) if self.dice.random() < 0.1 else exchange
+        try:
+            datagrams = channel.seal_plain(exchange, message_id, first, plain, response=response)
+        except ValueError:
+            # Too long for 64 fragments.
+            return []
+        self.bad_sent += len(datagrams) if bad else 0
+        return datagrams
+
+    def receive_datagram(self, data: bytes) -> None:
+        """Whatever the gateway makes of it is not this side's concern."""
+        try:
+            super().receive_datagram(data)
+        except (IkeError, EapError, ValueError, IndexError, KeyError):
+            self.phase = Phase.FAILED
+
+    def receive_answer(self, header: Header, payloads: Payloads) -> None:
+        """Go on as if nothing had been wrong."""
+        if self.phase is Phase.FAILED and header.exchange != ExchangeType.IKE_AUTH:
+            self.phase = Phase.ESTABLISHED
