@@ -1,12 +1,14 @@
 """Structured logs on standard error: for a person (console) or a collector (one JSON object a line).
 
 Everything goes one way, the libraries' own logging and warnings too. Values under a name that sounds like a
-secret are redacted, and so is the password of a URL. On the console, control characters are shown escaped:
-what a hostile client wrote can neither forge a line nor command the terminal.
+secret are redacted, and so is the password of a URL; a traceback names no local variables, which hold what a
+person typed and what was decrypted. On the console, control characters are shown escaped: what a hostile client
+wrote can neither forge a line nor command the terminal.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import re
@@ -15,7 +17,8 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.tracebacks import ExceptionDictTransformer
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from core.secrets import Secret
 from core.settings import Settings
@@ -86,15 +89,25 @@ def escape(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
 
 def _renderers(settings: Settings, output: TextIO) -> list[Processor]:
     if settings.log.format == "json":
-        return [structlog.processors.dict_tracebacks, redact, structlog.processors.JSONRenderer(default=str)]
+        # structlog's own default adds the local variables of every frame.
+        tracebacks = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
+        return [tracebacks, redact, structlog.processors.JSONRenderer(default=str)]
     return [
         redact,
         escape,
         structlog.dev.ConsoleRenderer(
             colors=_wants_colour(output),
-            exception_formatter=structlog.dev.plain_traceback,
+            exception_formatter=_write_traceback,
         ),
     ]
+
+
+def _write_traceback(output: TextIO, exc_info: ExcInfo) -> None:
+    """The traceback, indented, so that no line that a message brings along can pass for one of the log's own."""
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    for line in text.getvalue().strip("\n").split("\n"):
+        output.write(f"\n  {hide_url_password(escape_control(line))}")
 
 
 def _wants_colour(output: TextIO) -> bool:

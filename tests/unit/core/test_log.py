@@ -108,6 +108,35 @@ def test_traceback_is_kept(format: str) -> None:
     assert "test_log.py" in text
 
 
+@pytest.mark.parametrize("format", ["json", "console"])
+def test_a_traceback_names_no_local_variables(format: str) -> None:
+    def sign_in(password: str, typed: dict[str, str]) -> None:
+        raise RuntimeError(f"database is locked for {len(password) + len(typed)} s")
+
+    stream = configure(format=format)
+    secret = "hunter" + str(1 + 1)  # the source that a traceback quotes does not have it
+    try:
+        sign_in(secret, {"code": secret})
+    except RuntimeError:
+        structlog.get_logger().exception("portal request failed")
+        logging.getLogger("lib").exception("and again")
+    assert stream.getvalue().count("database is locked for 8 s") == 2
+    assert secret not in stream.getvalue()
+
+
+def test_the_message_of_an_exception_can_neither_forge_a_line_nor_command_the_terminal() -> None:
+    stream = configure(format="console")
+    try:
+        raise ValueError("bad name \x1b[2J\r\n2026-01-01 [info] forged, at amqp://ostiary:hunter2@queue//")
+    except ValueError:
+        structlog.get_logger().exception("dropped")
+    first, *rest = stream.getvalue().splitlines()
+    assert "dropped" in first
+    assert all(line.startswith("  ") for line in rest)
+    assert rest[-1] == "  2026-01-01 [info] forged, at amqp://ostiary:***@queue//"
+    assert not {"\x1b", "\r"} & set(stream.getvalue())
+
+
 def test_level_is_respected_and_chatty_libraries_are_quiet() -> None:
     stream = configure(format="json", level="info")
     structlog.get_logger("core").debug("no")
