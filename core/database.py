@@ -77,6 +77,8 @@ def load_models() -> None:
 def make_engine(settings: Settings) -> Engine:
     """An engine for the configured database. An SQLite file is made, readable by this user only.
 
+    Its errors show statements without their values, for an error is logged, and a value may be a hash or a key.
+
     Raises:
         DatabaseError: the URL is not usable, or the file can't be made.
     """
@@ -84,13 +86,14 @@ def make_engine(settings: Settings) -> Engine:
         url = make_url(settings.database_url)
         if url.get_backend_name() == "sqlite":
             _create_sqlite_file(settings, url.database)
-            engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
+            engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000}, hide_parameters=True)
             event.listen(engine, "connect", _configure_sqlite)
             event.listen(engine, "begin", _begin_immediate)
             return engine
         return create_engine(
             url.set(drivername="postgresql+psycopg"),
             pool_pre_ping=True,
+            hide_parameters=True,
             connect_args={"connect_timeout": CONNECT_TIMEOUT_S},
         )
     except OSError as error:

@@ -79,3 +79,10 @@ def test_closing_twice_does_no_harm(runtime: Runtime) -> None:
     runtime.close()
     with runtime.database.reading() as session:
         assert session.execute(text("SELECT 1")).scalar_one() == 1
+
+
+def test_an_error_does_not_show_what_was_to_be_stored(runtime: Runtime) -> None:
+    with pytest.raises(StatementError) as caught, runtime.database.transaction() as session:
+        session.execute(text("INSERT INTO no_such_table VALUES (:value)"), {"value": "hunter2"})
+    assert "no_such_table" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
