@@ -151,7 +151,7 @@ class DisconnectServer:
     def _carry_out(self, request: Any) -> tuple[ErrorCause | None, int]:
         given: dict[str, str] = {}
         for code in request:
-            name = self._dictionary.attrindex.GetBackward(code) if isinstance(code, int) else None
+            name = self._name_of(code)
             if name in _IDENTIFIERS:
                 try:
                     values = request[name]
@@ -171,6 +171,11 @@ class DisconnectServer:
         fields = dict.fromkeys(("session_id", "chargeable_identity", "user_name", "framed_ipv4"))
         count = self._disconnect(SessionSelector(**{**fields, **given}))
         return (None, count) if count else (ErrorCause.SESSION_CONTEXT_NOT_FOUND, 0)
+
+    def _name_of(self, code: object) -> str | None:
+        """None for an attribute that the dictionary does not have, a vendor's among them."""
+        index = self._dictionary.attrindex
+        return index.GetBackward(code) if index.HasBackward(code) else None
 
     @staticmethod
     def _answer(request: Any, cause: ErrorCause | None, count: int) -> bytes:
