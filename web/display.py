@@ -108,6 +108,15 @@ def clock(moment: datetime) -> Markup:
     )
 
 
+def lately(moment: datetime) -> Markup:
+    """A time element with the time of today, `17:03 UTC`, or the day before it, `4 May, 17:03 UTC`."""
+    utc = moment.astimezone(UTC)
+    day = "" if utc.date() == utc_now().date() else f"{utc.day} {utc:%b}, "
+    return Markup('<time datetime="{}" title="{}">{}{}</time>').format(
+        utc.isoformat(timespec="seconds"), exact(moment), day, utc.strftime("%H:%M UTC")
+    )
+
+
 def since(moment: datetime) -> Markup:
     """How long something has lasted, exact start on hover."""
     return Markup('<time datetime="{}" title="since {}">{}</time>').format(
@@ -170,6 +179,7 @@ def install(app: Flask) -> None:
         exact,
         ago,
         clock,
+        lately,
         since,
         host,
         action_words,

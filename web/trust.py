@@ -11,6 +11,10 @@ from web.context import runtime
 
 trust = Blueprint("trust", __name__)
 
+PEM_FILE = "ostiary-root.pem"
+"""As the gateway names the same certificate in its state directory."""
+DER_FILE = "ostiary-root.crt"
+
 
 @trust.get("/ca.crt")
 @requires(Permission.PUBLIC)
@@ -18,7 +22,7 @@ def certificate() -> Response:
     """The root CA's certificate in DER, which phones and Windows install on opening it."""
     root = CertificateAuthority.open(runtime()).root
     response = Response(root.public_bytes(Encoding.DER), mimetype="application/x-x509-ca-cert")
-    response.headers["Content-Disposition"] = 'attachment; filename="ostiary-ca.crt"'
+    response.headers["Content-Disposition"] = f'attachment; filename="{DER_FILE}"'
     return response
 
 
@@ -28,5 +32,5 @@ def certificate_pem() -> Response:
     """The same in PEM, for Linux."""
     root = CertificateAuthority.open(runtime()).root
     response = Response(root.public_bytes(Encoding.PEM), mimetype="application/x-pem-file")
-    response.headers["Content-Disposition"] = 'attachment; filename="ostiary-ca.pem"'
+    response.headers["Content-Disposition"] = f'attachment; filename="{PEM_FILE}"'
     return response

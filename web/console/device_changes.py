@@ -22,6 +22,7 @@ from web.console.devices import device_page, find_device, valid_certificates
 from web.console.instructions import PLATFORMS, Target, instructions
 from web.context import runtime
 from web.forms import Form, FormError, Line, Reason, read_form
+from web.trust import DER_FILE, PEM_FILE
 
 device_changes = Blueprint("device_changes", __name__)
 
@@ -157,6 +158,8 @@ def _code_page(device: Device, access_code: str, expires_at: datetime) -> Respon
         trust_step=how.trust_step,
         steps=how.steps,
         command=how.command,
+        pem_file=PEM_FILE,
+        der_file=DER_FILE,
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from web.trust import PEM_FILE
+
 PLATFORMS = ("Windows", "macOS", "iOS", "Android", "Linux")
 
 
@@ -97,7 +99,7 @@ def _linux(target: Target) -> Instructions:
             "Run the command below; it asks for the access code, and Ctrl-C ends the tunnel.",
         ),
         f"sudo charon-cmd --host {target.host} --profile ikev2-eap --identity {target.user_name} "
-        f"--remote-identity {target.identity} --cert ostiary-ca.pem",
+        f"--remote-identity {target.identity} --cert {PEM_FILE}",
     )
 
 

@@ -12,7 +12,7 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from aaa.models import Gateway, TunnelSession
+from aaa.models import TunnelSession
 from aaa.sessions import known_gateways
 from core.audit import AuditEvent
 from core.clock import utc_now
@@ -23,7 +23,8 @@ from web.context import runtime
 overview = Blueprint("overview", __name__)
 
 HOURS = 24
-SILENT_AFTER_S = 120.0
+UP_S = 90.0
+"""A gateway says that it is there every 20 seconds, with or without sessions; three times unheard may be chance."""
 _LISTED = 6
 _BAR_WIDTH = 20
 _CHART_HEIGHT = 100
@@ -90,7 +91,7 @@ def _facts() -> dict[str, Any]:
                     name=gateway.name,
                     data_plane=gateway.data_plane,
                     last_seen_at=gateway.last_seen_at,
-                    state=_gateway_state(gateway, live_by_gateway.get(gateway.name, 0), now),
+                    is_up=(now - gateway.last_seen_at).total_seconds() < UP_S,
                     session_count=live_by_gateway.get(gateway.name, 0),
                 )
                 for gateway in known_gateways(session)
@@ -100,14 +101,6 @@ def _facts() -> dict[str, Any]:
                 newest.where(AuditEvent.action.not_in(_NETWORK_SIGN_INS), AuditEvent.outcome != "refused")
             ).all(),
         }
-
-
-def _gateway_state(gateway: Gateway, session_count: int, now: datetime) -> str:
-    """A gateway with sessions reports at least once an interim interval; one without may be just idle."""
-    silent_after_s = max(SILENT_AFTER_S, 2 * runtime().settings.aaa.interim_interval_s)
-    if (now - gateway.last_seen_at).total_seconds() < silent_after_s:
-        return "answering"
-    return "silent" if session_count else "idle"
 
 
 def sign_in_chart(session: Session, now: datetime) -> Chart:

@@ -75,6 +75,7 @@ def test_every_platform_has_its_steps(runtime: Runtime, administrator: Visitor, 
     page = administrator.post("/devices/add", {"owner": "ines", "name": "new", "platform": platform}).text
     assert f"On {platform}" in page
     assert ("/ca.pem" if platform == "Linux" else "/ca.crt") in page
+    assert ("--cert ostiary-root.pem" in page) == (platform == "Linux")
     assert page.count("<li>") >= 3
 
 
@@ -195,3 +196,5 @@ def test_the_ca_certificate_is_for_everybody(runtime: Runtime, visitor: Visitor)
     root = CertificateAuthority.open(runtime).root
     assert der.mimetype == "application/x-x509-ca-cert"
     assert x509.load_der_x509_certificate(der.data) == x509.load_pem_x509_certificate(pem.data) == root
+    assert 'filename="ostiary-root.crt"' in der.headers["Content-Disposition"]
+    assert 'filename="ostiary-root.pem"' in pem.headers["Content-Disposition"]

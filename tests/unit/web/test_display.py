@@ -79,6 +79,17 @@ def test_time_elements_carry_the_exact_time() -> None:
     assert display.ago(None) == "&ndash;"
 
 
+@pytest.mark.parametrize(("hours_ago", "text"), [(0, "17:03 UTC"), (18, "3 May, 23:03 UTC")])
+def test_a_recent_time_has_its_day_where_that_is_not_today(
+    monkeypatch: pytest.MonkeyPatch, hours_ago: int, text: str
+) -> None:
+    """The exact time is on hover."""
+    monkeypatch.setattr(display, "utc_now", lambda: NOW)
+    shown = display.lately(NOW - timedelta(hours=hours_ago))
+    assert f">{text}</time>" in shown
+    assert f'title="{display.exact(NOW - timedelta(hours=hours_ago))}"' in shown
+
+
 @pytest.mark.parametrize(
     ("address", "host"),
     [

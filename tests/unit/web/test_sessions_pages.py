@@ -8,6 +8,7 @@ import pytest
 from flask import Flask
 
 from aaa.enforcement import Enforcement, GatewayAnswer
+from aaa.models import Gateway
 from core.audit import Actor, Entry, recent_events, record_many
 from core.clock import utc_now
 from core.runtime import Runtime
@@ -138,16 +139,19 @@ def test_the_overview_counts(runtime: Runtime, administrator: Visitor) -> None:
     assert "No device has signed in yet" in page
 
 
-def test_an_idle_gateway_is_not_called_silent(runtime: Runtime, administrator: Visitor) -> None:
-    """Only one that has sessions owes reports."""
-    from aaa.models import Gateway
-
+@pytest.mark.parametrize(("seconds", "is_up"), [(60, True), (100, False)])
+def test_a_gateway_is_up_until_it_is_not_heard_of(
+    runtime: Runtime, administrator: Visitor, seconds: int, is_up: bool
+) -> None:
+    """One without sessions too: it says that it is there. Since when nothing was heard is on the page."""
     world.add_gateway(runtime)
+    seen_at = utc_now() - timedelta(seconds=seconds)
     with runtime.database.transaction() as session:
-        session.get_one(Gateway, "gateway-1").last_seen_at = utc_now() - timedelta(minutes=10)
-    assert "Idle" in administrator.get("/").text
-    world.connect(runtime, world.add_device(runtime, "ines", "laptop"))
-    assert "Silent" in administrator.get("/").text
+        session.get_one(Gateway, "gateway-1").last_seen_at = seen_at
+    page = administrator.get("/").text
+    assert ("Up</span>" in page) == is_up
+    assert ("Silent since <time" in page) == (not is_up)
+    assert (f"{seen_at:%H:%M UTC}</time>" in page) == (not is_up)
 
 
 def test_the_chart_counts_by_the_hour(app: Flask, runtime: Runtime) -> None:
