@@ -6,6 +6,7 @@ Slow work leaves as an event and comes back as a call; a call that comes too lat
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Protocol
 
@@ -139,7 +140,7 @@ class IkeSa:
         self.peer = PeerRequests()
         self.own = OwnRequest(config.retransmit_timeouts_s)
         self.last_request = b""
-        """First datagram of the newest request, to know its retransmission by."""
+        """First datagram of the newest request, to know its retransmission by; once CLOSED only its digest."""
         self.last_received = 0.0
         """When the last authentic message came, monotonic seconds."""
         self.half_open_until: float | None = None
@@ -354,7 +355,7 @@ class IkeSa:
     def _receive_request(self, header: Header, data: bytes, path: Path, now: float) -> None:
         verdict = self.peer.judge(header.message_id)
         if verdict is Verdict.ANSWERED:
-            if data == self.last_request:
+            if (_digest(data) if self.state is State.CLOSED else data) == self.last_request:
                 self._send_all(self.peer.cached_response)
             return
         if verdict is not Verdict.NEW or self.state is State.CLOSED:
@@ -482,11 +483,17 @@ class IkeSa:
             self._owner.transmit(datagram, self.path)
 
     def _end(self, given: Input, cause: CloseCause, now: float) -> None:
-        """Into CLOSED; what is secret goes, the cached response stays for a while."""
+        """Into CLOSED; what is secret or large goes, the cached response stays for a while.
+
+        No limit counts closed SAs, and a peer that wants to be refused can be so many times a second: nothing that
+        it sent may stay.
+        """
         was = self.state
         self.move(given)
         self.auth = None
-        self.key_pair = None
+        self.key_pair = self.keys = self.channel = None
+        self.nonce_i = self.peer_public = self.init_request = self.init_response = b""
+        self.last_request = _digest(self.last_request)
         self.own.answered(self.own.message_id if self.own.message_id is not None else -1)
         self.half_open_until = self.session_until = self._delete_at = None
         self._liveness_at = self._keepalive_at = None
@@ -495,6 +502,10 @@ class IkeSa:
             self._owner.settled(self)
         if was is not State.CLOSING:
             self._owner.emit(SaClosed(self, cause))
+
+
+def _digest(datagram: bytes) -> bytes:
+    return hashlib.sha256(datagram).digest()
 
 
 def _code(notify: NotifyType) -> str:
