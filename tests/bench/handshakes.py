@@ -39,9 +39,10 @@ class HandshakeRound:
 
 @dataclass(frozen=True, slots=True)
 class HandshakeResult:
-    """All rounds of one contender."""
+    """All rounds of one contender at one concurrency."""
 
     name: str
+    concurrency: int
     rounds: tuple[HandshakeRound, ...]
 
     @property
@@ -69,9 +70,9 @@ def measure_handshakes(
     found: dict[str, list[HandshakeRound]] = {contender.name: [] for contender in contenders}
     for number in range(rounds):
         for contender in in_turn(contenders, number):
-            directory = lab.directory / f"handshakes-{contender.name}-{number}"
+            directory = lab.directory / f"handshakes-{contender.name}-{concurrency}-{number}"
             found[contender.name].append(_one_round(site, contender, directory, count, concurrency))
-    return [HandshakeResult(name, tuple(items)) for name, items in found.items()]
+    return [HandshakeResult(name, concurrency, tuple(items)) for name, items in found.items()]
 
 
 def _one_round(site: Site, contender: Contender, directory: Path, count: int, concurrency: int) -> HandshakeRound:
