@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,11 +17,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy.exc import SQLAlchemyError
 
 from aaa import accounting
-from aaa.backend.conversation import TOO_MANY_FAILURES, Desk, EapSignIn
+from aaa.backend.conversation import Desk, EapSignIn
 from aaa.backend.credentials import CertificateChecker, NtHashes
 from aaa.backend.events import refused
 from aaa.backend.failure_limit import FailureLimit
 from aaa.backend.processing import Processor
+from aaa.backend.refusals import TOO_MANY_FAILURES, RefusalLog
 from aaa.backend.requests import (
     BROKEN,
     UNAVAILABLE,
@@ -96,11 +98,13 @@ class InProcessBackend:
             lambda: self._gateway,
         )
         self._worker = DatabaseWorker(runtime.database, processor.handle, post)
+        limit = FailureLimit(settings.sign_in_failures_per_minute, os.urandom(16))
         self._desk = Desk(
             submit=self._worker.submit,
             hashes=NtHashes(runtime.box),
             certificates=CertificateChecker([authority.root], [authority.issuing]),
-            limit=FailureLimit(settings.sign_in_failures_per_minute, os.urandom(16)),
+            limit=limit,
+            refusals=RefusalLog(self._worker.submit, limit, time.monotonic()),
         )
 
     @classmethod
@@ -231,8 +235,14 @@ class InProcessBackend:
     def _refuse_certificate(
         self, context: SignInContext, refusal: Refusal, reply: Callable[[Access | Refusal], None]
     ) -> None:
-        event = refused(context, refusal, identity=context.ike_identity, method="certificate", at=utc_now())
-        self._worker.submit(WriteEvent(event, lambda: reply(refusal)))
+        self._desk.refusals.write(
+            context,
+            refusal,
+            self._desk.monotonic(),
+            identity=context.ike_identity,
+            method="certificate",
+            told=reply,
+        )
 
     def _current_certificate(self) -> SystemCertificate:
         settings = self._runtime.settings

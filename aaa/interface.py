@@ -81,6 +81,8 @@ class Refusal:
     """Stable, for tests and metrics: `unknown-user`, `wrong-credential`, `revoked-certificate`, ..."""
     reason: str
     """In words, for the audit log and the operator."""
+    recorded: bool = True
+    """False where so many are refused that not each gets an event, nor should it get a line in a log."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,9 @@ class Authenticator:
 
 
 def log_refusal(session: Session, refusal: Refusal) -> None:
-    """AAA has written the audit event; this is for whoever watches the log."""
+    """AAA has written the audit event; this is for whoever watches the log. Of a flood, neither says everything."""
+    if not refusal.recorded:
+        return
     _log.info(
         "sign-in refused",
         sign_in=session.sign_in.sign_in_id,

@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv6Address
 import structlog
 
 from aaa.interface import AaaBackend, Refusal, SignInContext
+from core.rate import TokenBucket
 from gateway.authenticator import Authenticator, log_refusal
 from gateway.control.disconnect import SessionSelector
 from gateway.ike import events
@@ -21,14 +22,15 @@ from gateway.ike.events import CloseCause, Event
 from gateway.ike.path import Path
 from gateway.ike.responder import Responder
 from gateway.ike.sa import IkeSa
-from gateway.rate import TokenBucket
 from gateway.sessions import Session, Sessions, moved
 from gateway.transport import Transport
 
 ACCOUNTING_SWEEP_S = 2.0
 HEARTBEAT_S = 20.0
-FAILURE_EVENTS_PER_S, FAILURE_EVENTS_BURST = 10.0, 100.0
-"""Audit events that peers can cause before they have proved anything."""
+FAILURE_EVENTS_PER_S, FAILURE_EVENTS_BURST = 2.0, 100.0
+"""Audit events that peers can cause before they have proved anything, not even their address: at this rate a flood
+of a whole day writes some 150 MB.
+"""
 
 _log = structlog.get_logger(__name__)
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from aaa.backend.credentials import CertificateChecker, NtHashes
-from aaa.backend.events import refused
 from aaa.backend.failure_limit import FailureLimit
 from aaa.backend.identity import limiter_key
+from aaa.backend.refusals import TOO_MANY_FAILURES, RefusalLog, Submit
 from aaa.backend.requests import (
     BROKEN,
     UNAVAILABLE,
@@ -18,17 +17,10 @@ from aaa.backend.requests import (
     FindCodes,
     FoundUser,
     Proof,
-    Request,
     StoredCode,
-    WriteEvent,
 )
 from aaa.eap.server import Authenticated, EapServer, Failed, NeedCredentials, Send, Step
 from aaa.interface import Access, EapAccepted, EapContinue, EapRejected, EapReply, Refusal, SignInContext
-from core.clock import utc_now
-
-TOO_MANY_FAILURES = Refusal(
-    "too-many-failures", "too many failed sign-ins from this address or for this user; wait a minute"
-)
 
 # These are mistakes of setting up, not attempts to get in, and an office behind one address must not be shut
 # out by one badly configured client.
@@ -40,12 +32,6 @@ _UNAUTHENTICATED_USER = frozenset({"unknown-user", "wrong-credential"})
 ReplyTo = Callable[[EapReply], None]
 
 
-class Submit(Protocol):
-    """Hands a request to the database thread."""
-
-    def __call__(self, request: Request) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Desk:
     """What all conversations of a backend share."""
@@ -54,6 +40,7 @@ class Desk:
     hashes: NtHashes
     certificates: CertificateChecker
     limit: FailureLimit
+    refusals: RefusalLog
     monotonic: Callable[[], float] = time.monotonic
 
 
@@ -113,7 +100,7 @@ class EapSignIn:
             # The peer was told by a TLS alert, and left without acknowledging it.
             refusal = Refusal(decided.code, decided.reason)
             self._count(refusal)
-            self._desk.submit(WriteEvent(refused(self._context, refusal, identity=decided.identity, at=utc_now())))
+            self._desk.refusals.write(self._context, refusal, self._desk.monotonic(), identity=decided.identity)
             self._refused = True
         return self._refused
 
@@ -200,13 +187,14 @@ class EapSignIn:
         self._asking = True
         self._count(refusal)
 
-        def told() -> None:
+        def told(recorded: Refusal) -> None:
             self._asking = False
             if not self._closed:
-                reply(EapRejected(packet, refusal))
+                reply(EapRejected(packet, recorded))
 
-        event = refused(self._context, refusal, identity=self._identity, method=method, at=utc_now())
-        self._desk.submit(WriteEvent(event, told))
+        self._desk.refusals.write(
+            self._context, refusal, self._desk.monotonic(), identity=self._identity, method=method, told=told
+        )
 
     def _blocked(self, identity_key: str) -> bool:
         return self._desk.limit.blocked(identity_key, self._context.remote_address, self._desk.monotonic())

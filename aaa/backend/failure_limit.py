@@ -29,6 +29,8 @@ class FailureLimit:
         self._salt = salt
         self._counts = array("H", bytes(2 * _COUNTERS))
         self._since = array("d", bytes(8 * _COUNTERS))
+        self._told = array("d", (-1.0,)) * _COUNTERS
+        """Of which block somebody was told: its beginning."""
 
     def blocked(self, identity: str, address: str, now: float) -> bool:
         """Whether either key is blocked at `now` (monotonic seconds); an empty key is not looked at."""
@@ -43,6 +45,14 @@ class FailureLimit:
                 self._counts[slot] += 1
                 if self._counts[slot] == self._limit:
                     self._since[slot] = now
+
+    def first_of_block(self, identity: str, address: str, now: float) -> bool:
+        """Whether nobody has asked this yet since either key was blocked: the refusals after it say nothing new."""
+        full = [slot for slot in self._slots(identity, address) if self._is_full(slot, now)]
+        first = all(self._told[slot] != self._since[slot] for slot in full)
+        for slot in full:
+            self._told[slot] = self._since[slot]
+        return first
 
     def _is_full(self, slot: int, now: float) -> bool:
         return self._counts[slot] >= self._limit and now - self._since[slot] < WINDOW_S

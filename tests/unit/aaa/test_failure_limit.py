@@ -36,6 +36,18 @@ def test_failures_during_a_block_do_not_prolong_it(limit: FailureLimit) -> None:
     assert not limit.blocked("alice", "", 2 + WINDOW_S)
 
 
+def test_only_the_first_refusal_of_a_block_says_something_new(limit: FailureLimit) -> None:
+    for _ in range(3):
+        limit.failed("alice", "192.0.2.1", 0.0)
+    assert [limit.first_of_block("alice", "192.0.2.1", 1.0) for _ in range(3)] == [True, False, False]
+    # The address and the name are blocked each by itself, and both were told of.
+    assert not limit.first_of_block("bob", "192.0.2.1", 2.0)
+    assert not limit.first_of_block("alice", "203.0.113.1", 2.0)
+    for _ in range(3):
+        limit.failed("alice", "192.0.2.1", WINDOW_S)
+    assert [limit.first_of_block("alice", "203.0.113.1", WINDOW_S + 1) for _ in range(2)] == [True, False]
+
+
 def test_an_ipv6_network_is_one_address(limit: FailureLimit) -> None:
     for host in range(3):
         limit.failed("", f"2001:db8::{host}", 0)

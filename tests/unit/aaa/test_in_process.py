@@ -348,6 +348,20 @@ def test_too_many_failures_from_one_address(tmp_path: Path) -> None:
         assert isinstance(elsewhere, EapAccepted)
 
 
+def test_a_flood_of_refusals_does_not_fill_the_audit_log(tmp_path: Path) -> None:
+    with open_runtime(tmp_path / "state", failures_per_minute=3) as runtime, Driver(runtime) as driver:
+        results = [driver.sign_in(MsChapV2Peer(f"name-{number}", "wrong")) for number in range(30)]
+        assert [r.refusal.recorded for r in results if isinstance(r, EapRejected)] == [True] * 4 + [False] * 26
+        assert isinstance(driver.certificate([], "alice-laptop"), Refusal)
+        assert [event["code"] for event in driver.events("sign-in.refuse")] == [
+            *["unknown-user"] * 3,
+            "too-many-failures",
+        ]
+        # The next one that is recorded says how many were not.
+        driver.sign_in(MsChapV2Peer("mallory", "wrong"), remote_address="203.0.113.1")
+        assert driver.events("sign-in.refuse")[-1]["refusals_left_out_before"] == "27"
+
+
 def test_clients_that_speak_another_method_are_not_counted(tmp_path: Path) -> None:
     class Md5Peer(MsChapV2Peer):
         eap_type = 4  # type: ignore[assignment]

@@ -13,7 +13,7 @@ class TokenBucket:
         self._tokens, self._updated, self._missed = burst, now, 0
 
     def take(self, now: float) -> bool:
-        """Take one token; False where there is none."""
+        """Take one token at `now`, monotonic seconds; False where there is none."""
         self._tokens = min(self._burst, self._tokens + (now - self._updated) * self._per_s)
         self._updated = now
         if self._tokens < 1.0:
@@ -22,7 +22,11 @@ class TokenBucket:
         self._tokens -= 1.0
         return True
 
+    def miss(self) -> None:
+        """Count one that was left out for another reason."""
+        self._missed += 1
+
     def reset_missed(self) -> int:
-        """How many were refused since the last call."""
+        """How many were refused or left out since the last call."""
         missed, self._missed = self._missed, 0
         return missed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.rate import TokenBucket
+from core.rate import TokenBucket
 
 
 def test_a_burst_and_then_the_rate() -> None:
@@ -23,7 +23,8 @@ def test_it_says_once_how_many_it_refused() -> None:
     bucket = TokenBucket(per_s=1.0, burst=1.0, now=0.0)
     for _ in range(5):
         bucket.take(0.0)
-    assert (bucket.reset_missed(), bucket.reset_missed()) == (4, 0)
+    bucket.miss()
+    assert (bucket.reset_missed(), bucket.reset_missed()) == (5, 0)
 
 
 @given(st.lists(st.floats(0, 0.5), max_size=200))
