@@ -107,6 +107,9 @@ ADMISSION: dict[tuple[ExchangeType, bool], tuple[Row, ...]] = {
 _ROWS: dict[tuple[ExchangeType, bool], dict[int, Row]] = {
     key: {row.payload: row for row in rows} for key, rows in ADMISSION.items()
 }
+_REQUIRED: dict[tuple[ExchangeType, bool], tuple[Row, ...]] = {
+    key: tuple(row for row in rows if row.minimum) for key, rows in ADMISSION.items()
+}
 
 
 def admit(exchange: ExchangeType, payloads: Payloads, *, response: bool, encrypted: bool) -> Payloads:
@@ -116,19 +119,17 @@ def admit(exchange: ExchangeType, payloads: Payloads, *, response: bool, encrypt
         InvalidSyntax: one is missing, comes too often, or came in the clear where it must be encrypted.
     """
     allowed = _ROWS[exchange, response]
-    counts: dict[int, int] = {}
-    admitted = []
-    for item in payloads.items:
-        row = allowed.get(item.type)
+    admitted: dict[int, list[bytes]] = {}
+    for payload_type, bodies in payloads.bodies.items():
+        row = allowed.get(payload_type)
         if row is None:
             continue
         if row.encrypted and not encrypted:
             raise InvalidSyntax(f"{row.payload.name} in the clear")
-        counts[item.type] = count = counts.get(item.type, 0) + 1
-        if count > row.maximum:
+        if len(bodies) > row.maximum:
             raise InvalidSyntax(f"too many {row.payload.name} payloads")
-        admitted.append(item)
-    for row in allowed.values():
-        if row.minimum and counts.get(row.payload, 0) < row.minimum:
+        admitted[payload_type] = bodies
+    for row in _REQUIRED[exchange, response]:
+        if len(admitted.get(row.payload, ())) < row.minimum:
             raise InvalidSyntax(f"no {row.payload.name} payload")
     return Payloads(admitted)

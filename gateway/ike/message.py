@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ _HEADER = struct.Struct("!8s8sBBBBII")
 _PAYLOAD_HEADER = struct.Struct("!BBH")
 _CRITICAL = 0x80
 _KNOWN_TYPES: frozenset[int] = frozenset(PayloadType)
+_ENCRYPTED_TYPES: frozenset[int] = frozenset((PayloadType.SK, PayloadType.SKF))
 _IKEV1_TYPES = range(1, 33)
 
 
@@ -42,7 +43,7 @@ class Header(NamedTuple):
         """
         if len(data) < IKE_HEADER_BYTES:
             raise InvalidSyntax("shorter than an IKE header")
-        header = cls(*_HEADER.unpack_from(data))
+        header = cls._make(_HEADER.unpack_from(data))
         if header.length != len(data):
             raise InvalidSyntax("IKE length is not the datagram's")
         return header
@@ -62,36 +63,30 @@ class Header(NamedTuple):
         return bool(self.flags & Flag.INITIATOR)
 
 
-class RawPayload(NamedTuple):
-    """A payload whose body is not parsed yet."""
-
-    type: int
-    body: bytes
-
-
 @dataclass(slots=True)
 class Payloads:
-    """The payloads of one message, in order; bodies are parsed by whoever needs them."""
+    """The payloads of one message by type, those of one type in order; bodies are parsed by whoever needs them.
 
-    items: list[RawPayload]
+    The order of different types means nothing (section 2.5).
+    """
+
+    bodies: dict[int, list[bytes]]
 
     def first(self, payload_type: PayloadType) -> bytes | None:
         """The body of the first payload of a type, or None."""
-        for item in self.items:
-            if item.type == payload_type:
-                return item.body
-        return None
+        found = self.bodies.get(payload_type)
+        return found[0] if found is not None else None
 
     def require(self, payload_type: PayloadType) -> bytes:
         """The body of the first payload of a type; raises InvalidSyntax where there is none."""
-        body = self.first(payload_type)
-        if body is None:
+        found = self.bodies.get(payload_type)
+        if found is None:
             raise InvalidSyntax(f"no {payload_type.name} payload")
-        return body
+        return found[0]
 
-    def all(self, payload_type: PayloadType) -> list[bytes]:
+    def all(self, payload_type: PayloadType) -> Sequence[bytes]:
         """The bodies of all payloads of a type."""
-        return [item.body for item in self.items if item.type == payload_type]
+        return self.bodies.get(payload_type, ())
 
 
 def parse_payloads(first_type: int, data: bytes) -> Payloads:
@@ -104,7 +99,7 @@ def parse_payloads(first_type: int, data: bytes) -> Payloads:
         InvalidSyntax: a length that does not fit, a payload of IKEv1, too many payloads, trailing bytes.
         UnsupportedCriticalPayload: an unknown payload with the critical bit.
     """
-    items: list[RawPayload] = []
+    bodies: dict[int, list[bytes]] = {}
     offset, end, payload_type, seen = 0, len(data), first_type, 0
     while payload_type:
         if end - offset < 4:
@@ -113,30 +108,37 @@ def parse_payloads(first_type: int, data: bytes) -> Payloads:
         if length < 4 or length > end - offset:
             raise InvalidSyntax("payload length")
         seen += 1
-        if seen > MAX_PAYLOADS or payload_type in _IKEV1_TYPES:
-            raise InvalidSyntax("too many payloads, or one of IKEv1")
+        if seen > MAX_PAYLOADS:
+            raise InvalidSyntax("too many payloads")
         if payload_type in _KNOWN_TYPES:
-            items.append(RawPayload(payload_type, data[offset + 4 : offset + length]))
+            body = data[offset + 4 : offset + length]
+            if payload_type in bodies:
+                bodies[payload_type].append(body)
+            else:
+                bodies[payload_type] = [body]
+        elif payload_type in _IKEV1_TYPES:
+            raise InvalidSyntax("a payload of IKEv1")
         elif critical & _CRITICAL:
             raise UnsupportedCriticalPayload(payload_type)
         offset += length
-        if payload_type in (PayloadType.SK, PayloadType.SKF):
+        if payload_type in _ENCRYPTED_TYPES:
             break
         payload_type = next_type
     if offset != end:
         raise InvalidSyntax("bytes after the last payload")
-    return Payloads(items)
+    return Payloads(bodies)
 
 
 def chain(payloads: Iterable[tuple[PayloadType, bytes]]) -> tuple[int, bytes]:
     """Encode bodies as a chain; return the first type and the bytes."""
-    items = list(payloads)
     parts: list[bytes] = []
-    for index, (_, body) in enumerate(items):
-        next_type = items[index + 1][0] if index + 1 < len(items) else 0
-        parts.append(_PAYLOAD_HEADER.pack(next_type, 0, 4 + len(body)))
+    following = 0
+    for payload_type, body in reversed(list(payloads)):
         parts.append(body)
-    return (items[0][0] if items else 0), b"".join(parts)
+        parts.append(_PAYLOAD_HEADER.pack(following, 0, 4 + len(body)))
+        following = payload_type
+    parts.reverse()
+    return following, b"".join(parts)
 
 
 def clear_message(

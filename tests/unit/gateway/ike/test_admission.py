@@ -7,7 +7,7 @@ import pytest
 from gateway.ike.admission import ADMISSION, Row, admit
 from gateway.ike.constants import ExchangeType, PayloadType
 from gateway.ike.errors import InvalidSyntax
-from gateway.ike.message import Payloads, RawPayload
+from gateway.ike.message import Payloads
 
 CASES = [
     pytest.param(
@@ -20,11 +20,11 @@ CASES = [
 
 def payloads_for(exchange: ExchangeType, response: bool, row: Row, count: int) -> Payloads:
     """`count` of the row's payload, and of the others what they must have at least."""
-    items = [RawPayload(row.payload, b"")] * count
+    bodies: dict[int, list[bytes]] = {row.payload: [b""] * count} if count else {}
     for other in ADMISSION[exchange, response]:
-        if other.payload is not row.payload:
-            items += [RawPayload(other.payload, b"")] * other.minimum
-    return Payloads(items)
+        if other.payload is not row.payload and other.minimum:
+            bodies[other.payload] = [b""] * other.minimum
+    return Payloads(bodies)
 
 
 @pytest.mark.parametrize(("exchange", "response", "row"), CASES)
@@ -33,7 +33,7 @@ class TestEachRow:
         for count in (row.minimum, row.maximum):
             given = payloads_for(exchange, response, row, count)
             admitted = admit(exchange, given, response=response, encrypted=row.encrypted)
-            assert admitted.items == given.items
+            assert admitted == given
 
     def test_one_too_many(self, exchange: ExchangeType, response: bool, row: Row) -> None:
         given = payloads_for(exchange, response, row, row.maximum + 1)
@@ -50,15 +50,15 @@ class TestEachRow:
     def test_in_the_clear_where_it_must_be_encrypted(self, exchange: ExchangeType, response: bool, row: Row) -> None:
         if not row.encrypted:
             return
-        given = Payloads([RawPayload(row.payload, b"")])
+        given = Payloads({row.payload: [b""]})
         with pytest.raises(InvalidSyntax, match="in the clear"):
             admit(exchange, given, response=response, encrypted=False)
 
 
 def test_what_is_not_for_the_exchange_no_handler_sees() -> None:
-    given = Payloads([RawPayload(PayloadType.EAP, b""), RawPayload(PayloadType.NOTIFY, b"n")])
+    given = Payloads({PayloadType.EAP: [b""], PayloadType.NOTIFY: [b"n"]})
     admitted = admit(ExchangeType.INFORMATIONAL, given, response=False, encrypted=True)
-    assert admitted.items == [RawPayload(PayloadType.NOTIFY, b"n")]
+    assert admitted.bodies == {PayloadType.NOTIFY: [b"n"]}
 
 
 def test_only_ike_sa_init_goes_in_the_clear() -> None:

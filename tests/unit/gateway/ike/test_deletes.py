@@ -111,7 +111,7 @@ class TestDelete:
         assert (wire.children, wire.state, wire.sa.child) == ({}, State.ESTABLISHED, None)
         # And once more: there is none.
         answer = ask(wire, initiator, ExchangeType.INFORMATIONAL, (PayloadType.DELETE, body))
-        assert answer.items == []
+        assert answer.bodies == {}
 
     @pytest.mark.parametrize(
         "delete",
@@ -125,7 +125,7 @@ class TestDelete:
         wire = Wire()
         _, initiator = up(wire)
         answer = ask(wire, initiator, ExchangeType.INFORMATIONAL, (PayloadType.DELETE, delete.to_bytes()))
-        assert answer.items == []
+        assert answer.bodies == {}
         assert len(wire.children) == 1
 
     def test_child_and_ike_together(self) -> None:

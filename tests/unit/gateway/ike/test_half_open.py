@@ -276,7 +276,7 @@ class TestFirstMessages:
         wire = Wire()
         request = init_of(wire)
         payloads = parse_payloads(Header.parse(request).next_payload, request[28:])
-        items = [(PayloadType(item.type), item.body) for item in payloads.items]
+        items = [(PayloadType(kind), body) for kind, bodies in payloads.bodies.items() for body in bodies]
 
         def padded(size: int) -> bytes:
             more = [*items, (PayloadType.VENDOR_ID, bytes(size))]
@@ -330,8 +330,9 @@ class TestKeyExchange:
         request = init_of(wire)
         payloads = parse_payloads(Header.parse(request).next_payload, request[28:])
         items = [
-            (PayloadType(i.type), b"\0\x1f\0\0" + bytes(size) if i.type == PayloadType.KE else i.body)
-            for i in payloads.items
+            (PayloadType(kind), b"\0\x1f\0\0" + bytes(size) if kind == PayloadType.KE else body)
+            for kind, bodies in payloads.bodies.items()
+            for body in bodies
         ]
         changed = clear_message(b"i" * 8, bytes(8), ExchangeType.IKE_SA_INIT, Flag.INITIATOR, 0, items)
         wire.inject(changed, from_address("203.0.113.1"))

@@ -193,7 +193,7 @@ class TestOutOfStep:
         wire.run()
         assert notifies(initiator.answers[-1]) == [NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD]
         assert wire.state is State.ESTABLISHED
-        assert ask(wire, initiator, ExchangeType.INFORMATIONAL).items == []
+        assert ask(wire, initiator, ExchangeType.INFORMATIONAL).bodies == {}
 
     @pytest.mark.parametrize(
         ("exchange", "payloads"),
@@ -220,7 +220,7 @@ class TestOutOfStep:
         wire = Wire()
         _, initiator = up(wire)
         answer = ask(wire, initiator, ExchangeType.INFORMATIONAL, (PayloadType.NOTIFY, Notify(kind).to_bytes()))
-        assert answer.items == []
+        assert answer.bodies == {}
         assert wire.state is State.ESTABLISHED
 
 
