@@ -71,7 +71,7 @@ def invite(session: Session, runtime: Runtime, *, role: str, user_name: str | No
     if user_name is not None:
         if session.get(User, user_name) is None:
             check_new_name(session, user_name)
-        _delete(session, (Invitation.user_name == user_name) & Invitation.used_at.is_(None))
+        withdraw(session, user_name)
     return f"{portal_url(runtime)}/invitation/{_add(session, role, user_name, actor, LIFETIME, first_run=False)}"
 
 
@@ -84,9 +84,18 @@ def find(session: Session, token: str) -> Invitation | None:
 
 
 def is_open(session: Session, invitation: Invitation) -> bool:
-    """Whether it can still be used: not used, not ended, and its guest not disabled since."""
+    """Whether it can still be used: not used, not ended, its guest not disabled since; and that of the first run, not
+    once somebody has become administrator by another way.
+    """
     guest = session.get(User, invitation.user_name) if invitation.user_name else None
-    return invitation.used_at is None and invitation.expires_at > utc_now() and not (guest and guest.disabled)
+    if invitation.used_at is not None or invitation.expires_at <= utc_now() or (guest and guest.disabled):
+        return False
+    return not (invitation.first_run and administrator_exists(session))
+
+
+def withdraw(session: Session, user_name: str) -> None:
+    """Let the open invitation of a person open nothing: what it would give was taken since."""
+    _delete(session, (Invitation.user_name == user_name) & Invitation.used_at.is_(None))
 
 
 def check_new_name(session: Session, name: str) -> None:

@@ -60,15 +60,18 @@ def check(code: str) -> None:
     refusal: Exception | None = None
     with runtime().database.transaction() as session:
         user = session.get_one(User, who.user_name)
+        browser = session.get_one(ConsoleSession, who.session_id)
         if mfa.verify_totp(session, runtime().box, user, code):
             throttle.forget(session, who.user_name, address)
-            session.get_one(ConsoleSession, who.session_id).second_factor_at = utc_now()
+            throttle.forget_wrong_codes(session, browser.token_hash)
+            browser.second_factor_at = utc_now()
         elif is_used(user, code):
             refusal = CodeRefusedError(used_code_message())
         else:
             refusal = CodeRefusedError("That code is not right. Type the one that shows now.")
             reason = "wrong second factor"
-            if throttle.add_failure(session, who.user_name, address):
+            throttle.add_failure(session, who.user_name, address)
+            if throttle.add_wrong_code(session, browser.token_hash):
                 end_sessions_of(session, who.user_name)
                 reason = "wrong second factor too often; signed out everywhere"
                 refusal = SignedOutError()

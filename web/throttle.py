@@ -7,7 +7,7 @@ able to lock the security team out by failing in its name.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from ipaddress import ip_address, ip_network
 
 from sqlalchemy import delete, select
@@ -42,13 +42,33 @@ def add_failure(session: Session, account: str, address: str) -> bool:
     session.execute(delete(SignInFailures).where(SignInFailures.window_ends_at <= now))
     closed = False
     for key, limit in _limits(account, address).items():
-        row = session.get(SignInFailures, key, with_for_update=True)
-        if row is None:
-            row = SignInFailures(key=key, count=0, window_ends_at=now + WINDOW)
-            session.add(row)
-        row.count += 1
-        closed = closed or row.count == limit
+        closed |= _count(session, key, now) == limit
     return closed
+
+
+def add_wrong_code(session: Session, token_hash: bytes) -> bool:
+    """Count one wrong code in an open session; True when these are too many.
+
+    The counts above are not enough: whoever has closed the door at the sign-in would be free to go on guessing here.
+    """
+    return _count(session, _session_key(token_hash), utc_now()) >= PAIR_LIMIT
+
+
+def forget_wrong_codes(session: Session, token_hash: bytes) -> None:
+    """A code was right."""
+    session.execute(delete(SignInFailures).where(SignInFailures.key == _session_key(token_hash)))
+
+
+def _session_key(token_hash: bytes) -> str:
+    return f"session:{token_hash.hex()}"
+
+
+def _count(session: Session, key: str, now: datetime) -> int:
+    row = session.get(SignInFailures, key, with_for_update=True)
+    if row is None or row.window_ends_at <= now:
+        row = session.merge(SignInFailures(key=key, count=0, window_ends_at=now + WINDOW))
+    row.count += 1
+    return row.count
 
 
 def forget(session: Session, account: str, address: str) -> None:

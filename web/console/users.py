@@ -118,6 +118,8 @@ def change_role(name: str) -> ResponseReturnValue:
             user = _find(session, name)
             set_role(session, user, form.role or None, visitor().actor)
             _keep_an_administrator(session)
+            # An older link would give back the role that it was made for.
+            invitations.withdraw(session, user.name)
             if user.role is None:
                 browser_sessions.end_sessions_of(session, user.name)
     except second_factor.CodeRefusedError as error:
@@ -172,6 +174,7 @@ def _disable(name: str, reason: str) -> str:
     done = disable_user(runtime(), name, reason or "disabled in the console", visitor().actor)
     with runtime().database.transaction() as session:
         browser_sessions.end_sessions_of(session, name)
+        invitations.withdraw(session, name)
     silent = sorted({answer.gateway for each in done for answer in each.answers if not answer.acknowledged})
     later = f" No answer yet from {', '.join(silent)}; asked again until there is one." if silent else ""
     return f"{name} is disabled.{later}"

@@ -101,6 +101,19 @@ def test_the_first_run_link_outlives_no_administrator(runtime: Runtime, visitor:
     assert visitor.get(path).status_code == 404
 
 
+def test_the_first_run_link_dies_when_somebody_becomes_administrator_by_another_way(
+    runtime: Runtime, visitor: Visitor
+) -> None:
+    """Not only at the next start: until then an old log would make whoever reads it administrator too."""
+    path = _first_run(runtime)
+    visitor.post(path, _form("mallory"))
+    Person(runtime, "maria")
+    assert visitor.get(path).status_code == 404
+    assert _finish(runtime, visitor) == 404
+    with runtime.database.reading() as session:
+        assert [user.name for user in users.list_users(session)] == ["maria"]
+
+
 def test_only_one_of_two_guests_gets_in(app: Flask, runtime: Runtime) -> None:
     """Two browsers hold the same link; the second to begin throws the first out."""
     path = _first_run(runtime)

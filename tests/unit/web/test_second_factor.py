@@ -85,6 +85,20 @@ def test_guessing_in_an_open_session_ends_it(
     assert events[0].reason == "wrong second factor too often; signed out everywhere"
 
 
+def test_to_have_closed_the_sign_in_before_buys_no_guesses(
+    app: Flask, administrator: Visitor, maria: Person, device: Device
+) -> None:
+    """The counts of the sign-in are past their limits then."""
+    maria.grow_stale()
+    thief = Visitor(app)
+    for name in ["maria"] * 5 + [f"user-{number}" for number in range(20)]:
+        thief.post("/sign-in", {"name": name, "password": "wrong"})
+    path = f"/devices/{device.id}/revoke"
+    codes = [administrator.post(path, {"cause": "Other", "code": maria.wrong_code()}).status_code for _ in range(5)]
+    assert codes == [400, 400, 400, 400, 401]
+    assert administrator.get("/").status_code == 302
+
+
 @pytest.mark.parametrize(
     ("path", "form"),
     [

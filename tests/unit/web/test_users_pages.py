@@ -75,6 +75,28 @@ def test_a_role_is_given_and_taken(app: Flask, runtime: Runtime, administrator: 
     assert (event.actor, event.target) == ("user:maria", "user:jude")
 
 
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        ("/users/jude/role", {"role": "auditor"}),
+        ("/users/jude/role", {"role": ""}),
+        ("/users/jude/state", {"state": "disabled"}),
+    ],
+)
+def test_an_open_invitation_does_not_bring_back_what_was_taken(
+    app: Flask, runtime: Runtime, administrator: Visitor, path: str, form: dict[str, str]
+) -> None:
+    """Jude keeps the link of the day when jude became administrator."""
+    Person(runtime, "jude")
+    page = administrator.post("/users/jude/invitation").text
+    found = re.search(r"<code>https://localhost:8443(/invitation/[^<]+)</code>", page)
+    assert found is not None
+    assert Visitor(app).get(found[1]).status_code == 200
+    assert administrator.post(path, form).status_code == 302
+    administrator.post("/users/jude/state", {"state": "enabled"})
+    assert Visitor(app).get(found[1]).status_code == 404
+
+
 def test_the_last_administrator_stays(runtime: Runtime, administrator: Visitor) -> None:
     """Not by role, not by disabling; one who can't sign in yet does not count."""
     with runtime.database.transaction() as session:
