@@ -8,6 +8,7 @@ from flask import request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationError
 
 from core.errors import OstiaryError
+from core.text import escape_control
 
 
 class Form(BaseModel):
@@ -19,14 +20,20 @@ class Form(BaseModel):
 FormType = TypeVar("FormType", bound=Form)
 
 
-def _without_line_ends(value: Any) -> Any:
-    return " ".join(value.split()) if isinstance(value, str) else value
+def _one_line(value: Any) -> Any:
+    """White space to single spaces; what no keyboard types is refused, and PostgreSQL would not take a NUL."""
+    if not isinstance(value, str):
+        return value
+    line = " ".join(value.split())
+    if escape_control(line) != line:
+        raise ValueError("Use no control characters.")
+    return line
 
 
-Line = Annotated[str, StringConstraints(min_length=1, max_length=128), BeforeValidator(_without_line_ends)]
+Line = Annotated[str, StringConstraints(min_length=1, max_length=128), BeforeValidator(_one_line)]
 """One line of text that may not be empty."""
-OptionalLine = Annotated[str, StringConstraints(max_length=128), BeforeValidator(_without_line_ends)]
-Reason = Annotated[str, StringConstraints(max_length=400), BeforeValidator(_without_line_ends)]
+OptionalLine = Annotated[str, StringConstraints(max_length=128), BeforeValidator(_one_line)]
+Reason = Annotated[str, StringConstraints(max_length=400), BeforeValidator(_one_line)]
 Password = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 """As typed, spaces and all."""
 Code = Annotated[str, StringConstraints(max_length=16, strip_whitespace=True)]

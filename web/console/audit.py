@@ -33,7 +33,7 @@ def _none_if_empty(value: Any) -> Any:
     return value or None
 
 
-OptionalDate = Annotated[date | None, BeforeValidator(_none_if_empty)]
+OptionalDate = Annotated[date | None, BeforeValidator(_none_if_empty), Field(lt=date.max)]
 
 
 class EventFilter(Form):
@@ -44,7 +44,7 @@ class EventFilter(Form):
     outcome: Literal["", "success", "refused", "failed"] = ""
     since: OptionalDate = None
     until: OptionalDate = None
-    before: Annotated[int | None, BeforeValidator(_none_if_empty), Field(ge=1)] = None
+    before: Annotated[int | None, BeforeValidator(_none_if_empty), Field(ge=1, lt=1 << 63)] = None
 
     def to_query(self) -> dict[str, str]:
         """As the query of an address, without what is empty and without the page."""

@@ -72,7 +72,20 @@ def test_filters(runtime: Runtime, administrator: Visitor, query: str, shown: li
         assert f">{part}<" not in page
 
 
-@pytest.mark.parametrize("query", ["since=yesterday", "outcome=maybe", "before=-1", "before=x", "q=" + "x" * 400])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "since=yesterday",
+        "until=9999-12-31",
+        "outcome=maybe",
+        "before=-1",
+        "before=x",
+        "before=9223372036854775808",
+        "q=%00",
+        "q=a%E2%80%AEb",
+        "q=" + "x" * 400,
+    ],
+)
 def test_a_filter_that_makes_no_sense_is_left_out(administrator: Visitor, query: str) -> None:
     """And the page says so."""
     answer = administrator.get(f"/audit?{query}")
