@@ -66,6 +66,10 @@ class Deadlines:
 
 
 def _shut_down(descriptor: int) -> None:
-    duplicate = socket.socket(fileno=os.dup(descriptor))
-    with duplicate, contextlib.suppress(OSError):
-        duplicate.shutdown(socket.SHUT_RDWR)
+    # Without a descriptor more: where a flood of connections has taken them all, this is what frees them.
+    connection = socket.socket(fileno=descriptor)
+    try:
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+    finally:
+        connection.detach()

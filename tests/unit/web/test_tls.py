@@ -124,3 +124,21 @@ def test_who_takes_too_long_is_cut_off() -> None:
         assert deadlines.cut_off(now + 1000) == 0
         quick_peer.sendall(b"x")
         assert quick.recv(1) == b"x"
+
+
+def test_and_that_also_where_no_descriptor_is_left() -> None:
+    """A flood of connections takes all there are; the watching must not die of it."""
+    import resource
+    import socket
+
+    slow, slow_peer = socket.socketpair()
+    with slow, slow_peer:
+        deadlines = Deadlines()
+        with deadlines.limit(slow, 30):
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+            try:
+                assert deadlines.cut_off(time.monotonic() + 31) == 1
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            assert slow_peer.recv(1) == b""
