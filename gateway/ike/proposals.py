@@ -17,6 +17,8 @@ from gateway.ike.payloads.security_association import (
     proposals_to_bytes,
 )
 
+LAST_RESERVED_SPI = 255
+"""ESP SPIs up to here are not to be used (RFC 4303 section 2.1)."""
 MAX_NAMED_TRANSFORMS = 100
 """In the text of a refusal."""
 
@@ -146,18 +148,25 @@ def choose_child(
         NoProposalChosen: nothing acceptable; the message says what was offered.
     """
     for proposal in proposals:
-        if proposal.protocol != ProtocolId.ESP or len(proposal.spi) != 4 or not _is_understood(proposal):
-            continue
-        cipher = _choose_cipher(proposal, policy)
-        esn = _first((Esn.ESN, Esn.NO_ESN), proposal.of_type(TransformType.ESN))
         spi_out = int.from_bytes(proposal.spi, "big")
-        if cipher is None or esn is None or spi_out <= 255:
+        if proposal.protocol != ProtocolId.ESP or len(proposal.spi) != 4 or spi_out <= LAST_RESERVED_SPI:
             continue
-        encr, key_bits, integ = cipher
-        suite = ChildSuite(encr, key_bits, integ, esn is Esn.ESN)
-        answer = Proposal(proposal.number, ProtocolId.ESP, spi_in.to_bytes(4, "big"), child_transforms(suite))
-        return suite, answer, spi_out
+        suite = _child_suite(proposal.transforms, policy)
+        if suite is not None:
+            answer = Proposal(proposal.number, ProtocolId.ESP, spi_in.to_bytes(4, "big"), child_transforms(suite))
+            return suite, answer, spi_out
     raise NoProposalChosen(f"offered {describe(proposals)}; allowed by policy {policy.name!r}: {policy_text(policy)}")
+
+
+@lru_cache(maxsize=256)
+def _child_suite(transforms: tuple[Transform, ...], policy: ProposalPolicy) -> ChildSuite | None:
+    """Chosen once for each kind of client: only the SPIs of their proposals differ."""
+    proposal = Proposal(0, ProtocolId.ESP, b"", transforms)
+    cipher = _choose_cipher(proposal, policy)
+    esn = _first((Esn.ESN, Esn.NO_ESN), proposal.of_type(TransformType.ESN))
+    if cipher is None or esn is None or not _is_understood(proposal):
+        return None
+    return ChildSuite(*cipher, esn is Esn.ESN)
 
 
 def ike_transforms(suite: IkeSuite) -> tuple[Transform, ...]:

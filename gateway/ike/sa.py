@@ -169,8 +169,10 @@ class IkeSa:
 
     def get_timer(self) -> float | None:
         """When `handle_timer` has to be called next, monotonic seconds."""
+        if self.half_open_until is not None:
+            # The only timer of a handshake, and asked for after each of its steps.
+            return self.half_open_until
         timers = (
-            self.half_open_until,
             self.linger_until,
             self.own.deadline,
             self.session_until,

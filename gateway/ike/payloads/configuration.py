@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gateway.ike.errors import InvalidSyntax
 
@@ -12,8 +13,7 @@ _ATTRIBUTE = struct.Struct("!HH")
 _RESERVED_BIT = 0x8000
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigurationAttribute:
+class ConfigurationAttribute(NamedTuple):
     """Type 2 (15 bits), length 2, value. Unknown types survive."""
 
     type: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gateway.ike.constants import FIRST_STATUS_NOTIFY, NotifyType, PayloadType
 from gateway.ike.errors import InvalidSyntax
@@ -11,8 +11,7 @@ from gateway.ike.errors import InvalidSyntax
 _HEADER = struct.Struct("!BBH")
 
 
-@dataclass(frozen=True, slots=True)
-class Notify:
+class Notify(NamedTuple):
     """Protocol 1, SPI size 1, type 2, SPI, data."""
 
     type: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gateway.ike.constants import KEY_LENGTH_ATTRIBUTE, TransformType
 from gateway.ike.errors import InvalidSyntax
@@ -19,8 +20,7 @@ _ATTRIBUTE = struct.Struct("!HH")
 _SHORT_ATTRIBUTE = 0x8000
 
 
-@dataclass(frozen=True, slots=True)
-class Transform:
+class Transform(NamedTuple):
     """One transform: last 1, reserved 1, length 2, type 1, reserved 1, id 2, attributes."""
 
     type: int

@@ -108,7 +108,7 @@ class TestIke:
         assert refusal_of(replace(GOOD, transforms=(strange, *GOOD.transforms[1:])))
         for index in (1, 2):
             transforms = list(GOOD.transforms)
-            transforms[index] = replace(transforms[index], understood=False)
+            transforms[index] = transforms[index]._replace(understood=False)
             assert refusal_of(replace(GOOD, transforms=tuple(transforms)))
         beside = replace(GOOD, transforms=(strange, *GOOD.transforms))
         assert suite_of(beside).startswith("AES_GCM_16_256")
@@ -220,7 +220,11 @@ class TestDescription:
         assert text.count("AES_CBC_256") == MAX_NAMED_TRANSFORMS
         assert text.endswith("...] ...")
 
-    @given(st.lists(st.builds(Transform, st.integers(0, 255), st.integers(0, 65535)), max_size=20))
+    @given(
+        st.lists(
+            st.builds(Transform, st.integers(0, 255), st.integers(0, 65535), st.just(0), st.just(True)), max_size=20
+        )
+    )
     def test_never_fails(self, transforms: list[Transform]) -> None:
         assert describe((Proposal(1, 1, b"", tuple(transforms)),)).isprintable()
 

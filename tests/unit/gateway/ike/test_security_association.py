@@ -17,7 +17,7 @@ from gateway.ike.payloads.security_association import (
     proposals_to_bytes,
 )
 
-transforms = st.builds(Transform, st.integers(1, 255), st.integers(0, 65535), st.integers(0, 65535))
+transforms = st.builds(Transform, st.integers(1, 255), st.integers(0, 65535), st.integers(0, 65535), st.just(True))
 proposals = st.builds(
     Proposal,
     st.integers(0, 255),
