@@ -114,7 +114,7 @@ class Portal(BaseApplication):  # type: ignore[misc]
         settings: all of them.
         descriptor: the listening socket's; this object owns it from now on.
         chain: the certificate chain's file.
-        ready: called once the server listens.
+        ready: called in the first worker's process once it can answer.
     """
 
     def __init__(self, settings: Settings, descriptor: int, chain: Path, ready: Callable[[], None]) -> None:
@@ -148,10 +148,15 @@ class Portal(BaseApplication):  # type: ignore[misc]
             "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else None,  # noqa: S108
             "control_socket_disable": True,
             "forwarded_allow_ips": "",
-            "when_ready": lambda _arbiter: self._ready(),
+            # Not gunicorn's `when_ready`: that comes before the worker has shown that it can load the application.
+            "post_worker_init": self._worker_started,
         }
         for name, value in values.items():
             self.cfg.set(name, value)
+
+    def _worker_started(self, worker: Any) -> None:
+        if worker.age == 1:
+            self._ready()
 
     def load(self) -> Flask:
         """The WSGI application; called by gunicorn in the worker, after the fork."""

@@ -18,7 +18,8 @@ PROCESSES = ("web", "gateway", "worker")
 def up() -> None:
     """Run everything on this machine: gateway, portal and worker, until Ctrl-C."""
     settings = current_settings()
-    commands = [Command(name, (sys.executable, "-m", "core.cli", name)) for name in PROCESSES]
+    # -P: the working directory is nobody's place to put code in.
+    commands = [Command(name, (sys.executable, "-P", "-m", "core.cli", name)) for name in PROCESSES]
     supervisor = Supervisor(
         commands,
         out=sys.stdout,

@@ -163,7 +163,7 @@ class RuleSettings(_Section):
     dns: tuple[Address, ...] = ()
     session_lifetime_s: Seconds = 12 * 3600.0
     reason: str = ""
-    """Told to the user when the rule denies."""
+    """Why the rule denies, for the audit log."""
 
 
 class AaaSettings(_Section):

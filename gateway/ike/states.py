@@ -33,7 +33,7 @@ class Input(Enum):
 
     EAP_WANTED = "IKE_AUTH without AUTH"
     CERTIFICATE = "IKE_AUTH with CERT and AUTH"
-    EAP_SUCCESS = "AAA: accept with MSK"
+    EAP_SUCCESS = "AAA accepts with MSK"
     AUTHENTICATED = "AUTH verified"
     CHILD_INSTALLED = "child SA installed"
     CHILD_REFUSED = "no child SA possible"
@@ -82,9 +82,12 @@ def transition(state: State, given: Input) -> State:
 
 
 def mermaid() -> str:
-    """The table as a Mermaid state diagram."""
+    """The table as a Mermaid state diagram, one arrow for all that leads from one state to another."""
+    arrows: dict[tuple[State, State], list[str]] = {}
+    for (state, given), to in TRANSITIONS.items():
+        arrows.setdefault((state, to), []).append(given.value)
     lines = ["stateDiagram-v2", "    [*] --> HALF_OPEN: IKE_SA_INIT answered"]
-    lines += [f"    {s.name} --> {t.name}: {given.value}" for (s, given), t in TRANSITIONS.items()]
+    lines += [f"    {state.name} --> {to.name}: {' / '.join(given)}" for (state, to), given in arrows.items()]
     return "\n".join([*lines, "    CLOSED --> [*]"])
 
 
