@@ -61,7 +61,7 @@ class Supervisor:
         out: where the banner goes.
         err: where the processes' output goes, each line with its process's name.
         title: the banner's first line.
-        footer: the banner's last line.
+        footer: the last lines of the banner.
     """
 
     def __init__(
@@ -202,7 +202,7 @@ class Supervisor:
         labelled = [line.partition(": ") for line in lines]
         width = max((len(label) for label, colon, _ in labelled if colon), default=0)
         body = [f"{label + ':':<{width + 1}}  {text}" if colon else label for label, colon, text in labelled]
-        shown = [f"  {line}".rstrip() for line in (self._title, "", *body, "", self._footer)]
+        shown = [f"  {line}".rstrip() for line in (self._title, "", *body, "", *self._footer.splitlines())]
         rule = "=" * min(max(map(len, shown)), RULE_WIDTH)
         print("\n".join(["", rule, *shown, rule, ""]), file=self._out, flush=True)
 

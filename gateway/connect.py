@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 
+FIRST_DEVICE_COMMANDS = "ostiary user add alice && ostiary device add alice alice-laptop"
 ROOT_FILE = "ostiary-root.pem"
 _ANY_PUBLIC_ADDRESS = ("192.0.2.1", 9)
 

@@ -15,7 +15,7 @@ from aaa.in_process import InProcessBackend
 from aaa.interface import GatewayHello
 from core.ready import announce
 from core.runtime import Runtime
-from gateway.connect import ROOT_FILE, client_command, own_address
+from gateway.connect import FIRST_DEVICE_COMMANDS, ROOT_FILE, client_command, own_address
 from gateway.control.disconnect import DisconnectServer
 from gateway.control.listener import ControlListener
 from gateway.dataplane.choose import OpenDataPlane, open_data_plane
@@ -153,6 +153,7 @@ class _Gateway:
         return [
             f"Gateway: {settings.identity} at {host} (listening on {listening})",
             f"Data plane: {self._plane.description if self._plane is not None else ''}",
+            f"Add a device: {FIRST_DEVICE_COMMANDS}",
             f"Connect a client: {client_command(host, settings.identity, str(self._root_file))}",
         ]
 

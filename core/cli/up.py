@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shlex
 import sys
 
 import click
@@ -12,6 +14,16 @@ from core.supervisor import Command, Supervisor
 
 # The order in which they stop: no new orders first, then the tunnels, then the worker that finishes what is due.
 PROCESSES = ("web", "gateway", "worker")
+
+
+STATE_DIR_VARIABLE = "OSTIARY_STATE_DIR"
+
+
+def _footer() -> str:
+    """What remains to be said; commands in another terminal must find the same installation."""
+    state_dir = os.environ.get(STATE_DIR_VARIABLE)
+    hint = f"Before other commands:  export {STATE_DIR_VARIABLE}={shlex.quote(state_dir)}\n" if state_dir else ""
+    return hint + "Ctrl-C stops everything."
 
 
 @click.command()
@@ -25,6 +37,6 @@ def up() -> None:
         out=sys.stdout,
         err=sys.stderr,
         title=f"Ostiary is up; its state is in {settings.state_dir.absolute()}",
-        footer="Ctrl-C stops everything.",
+        footer=_footer(),
     )
     sys.exit(asyncio.run(supervisor.run()))
