@@ -6,6 +6,7 @@ Every change is one audit event in the transaction of the change.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterable, Sequence
 
 from argon2 import PasswordHasher
@@ -29,6 +30,9 @@ _GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,62}")
 _LONGEST_DISPLAY_NAME = 128
 
 _hasher = PasswordHasher()
+_HASHED_AT_A_TIME = 4
+_room = threading.BoundedSemaphore(_HASHED_AT_A_TIME)
+"""Each takes 64 MiB: a flood of sign-ins, which anyone can send, shall wait for time and not run out of memory."""
 # Checked where there is no password, so that the time taken does not tell who has one. It is a hash of nothing
 # that anyone can type.
 _NO_PASSWORD = _hasher.hash("\x00no password")
@@ -149,7 +153,8 @@ def verify_password(user: User | None, password: str) -> bool:
         return False
     stored = user.password_hash if user is not None else None
     try:
-        matches = _hasher.verify(stored or _NO_PASSWORD, password)
+        with _room:
+            matches = _hasher.verify(stored or _NO_PASSWORD, password)
     except (Argon2Error, InvalidHashError):
         return False
     return matches and stored is not None and user is not None and not user.disabled

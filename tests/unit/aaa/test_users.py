@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from argon2 import PasswordHasher
 from sqlalchemy import select
 
 from aaa import users
@@ -73,6 +77,35 @@ def test_passwords(runtime: Runtime) -> None:
         for password in ("too short", "x" * 257):
             with pytest.raises(UserError, match="12 to 256"):
                 users.set_password(session, again, password, SYSTEM)
+
+
+class _Watched(PasswordHasher):
+    """Counts how many hashes are computed at the same time."""
+
+    def __init__(self) -> None:
+        super().__init__(time_cost=1, memory_cost=8, parallelism=1)
+        self.lock = threading.Lock()
+        self.running = self.most = 0
+
+    def verify(self, hash: str | bytes, password: str | bytes) -> bool:  # type: ignore[override]
+        with self.lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+        try:
+            time.sleep(0.005)
+            return super().verify(hash, password)
+        finally:
+            with self.lock:
+                self.running -= 1
+
+
+def test_a_flood_of_sign_ins_waits_for_time_and_not_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = _Watched()
+    monkeypatch.setattr(users, "_hasher", watched)
+    with ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(lambda guess: users.verify_password(None, f"guess {guess}"), range(48)))
+    assert not any(answers)
+    assert 1 < watched.most <= 4
 
 
 def test_a_damaged_hash_is_no_password(runtime: Runtime) -> None:
