@@ -10,7 +10,11 @@ from ipaddress import IPv4Address, IPv6Address
 import structlog
 
 from core.errors import OstiaryError
+from core.rate import TokenBucket
 from gateway.control.disconnect import MAX_PACKET_BYTES, DisconnectServer
+
+COMPLAINTS_PER_S, COMPLAINTS_BURST = 0.2, 20.0
+"""Log lines that whoever reaches the socket can cause."""
 
 _log = structlog.get_logger(__name__)
 
@@ -31,6 +35,7 @@ class ControlListener:
     ) -> None:
         self._loop = loop
         self._server = server
+        self._complaints = TokenBucket(COMPLAINTS_PER_S, COMPLAINTS_BURST, time.monotonic())
         self._socket = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
         try:
@@ -54,12 +59,20 @@ class ControlListener:
             _log.exception("Disconnect-Request dropped by a fault of ours", source=source[0])
             return
         if answer is None:
-            _log.warning("Disconnect-Request refused: not authentic or not timely", source=source[0])
+            self._complain(source[0])
             return
         try:
             self._socket.sendto(answer, source)
         except OSError as error:
             _log.warning("answer to a Disconnect-Request not sent", source=source[0], error=error.strerror)
+
+    def _complain(self, source: str) -> None:
+        if self._complaints.take(time.monotonic()):
+            _log.warning(
+                "Disconnect-Request refused: not authentic or not timely",
+                source=source,
+                left_out_before=self._complaints.reset_missed(),
+            )
 
     def close(self) -> None:
         """Close the socket."""
