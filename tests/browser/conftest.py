@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import (
-    Browser,
-    BrowserContext,
-    ConsoleMessage,
-    Page,
-    Response,
-    ViewportSize,
-    sync_playwright,
-)
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, Response, sync_playwright
 
 from core.runtime import Runtime
+from tests.browser.chromium import WIDE, running_chromium
 from tests.browser.portal import Portal, running_portal
+from tests.lab.ostiary import Ostiary
 
-CHROMIUM = "/usr/bin/chromium"
-WIDE = ViewportSize(width=1360, height=860)
+_LOG_TAIL_CHARACTERS = 12_000
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,13 +23,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what gateway and portal wrote where a test fails."""
+    report = yield
+    if report.failed and isinstance(item, pytest.Function):
+        for value in item.funcargs.values():
+            if isinstance(value, Ostiary):
+                report.sections.append(("Ostiary's log", value.log()[-_LOG_TAIL_CHARACTERS:]))
+    return report
+
+
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Debian's chromium."""
+def playwright() -> Iterator[Playwright]:
+    """What drives browsers; there can be one of it."""
     with sync_playwright() as playwright:
-        arguments = ["--disable-dev-shm-usage", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
-        with playwright.chromium.launch(executable_path=CHROMIUM, args=arguments) as browser:
-            yield browser
+        yield playwright
+
+
+@pytest.fixture(scope="session")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    """Debian's chromium. A module whose portal lives elsewhere defines this fixture anew."""
+    with running_chromium(playwright) as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ class Portal:
     """A running portal."""
 
     url: str
-    first_run_link: str | None
+    first_run_link: str
     settings: Settings
     process: subprocess.Popen[bytes]
 
@@ -69,7 +69,7 @@ def running_portal(state_dir: Path, *, port: int | None = None) -> Iterator[Port
     try:
         lines = _announcement(ready_read)
         assert lines is not None, Path(log.name).read_text(encoding="utf-8")
-        yield Portal(lines["Portal"], lines.get("First administrator"), settings, process)
+        yield Portal(lines["Portal"], lines["First administrator"], settings, process)
     finally:
         process.send_signal(signal.SIGTERM)
         try:

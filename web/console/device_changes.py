@@ -20,6 +20,7 @@ from web import second_factor
 from web.access import Permission, requires, visitor
 from web.console.devices import device_page, find_device, valid_certificates
 from web.console.instructions import PLATFORMS, Target, instructions
+from web.console.records import await_stops
 from web.context import runtime
 from web.forms import Form, FormError, Line, Reason, read_form
 from web.trust import DER_FILE, PEM_FILE
@@ -125,6 +126,7 @@ def confirm_revoke(device_id: str) -> ResponseReturnValue:
         return redirect(url_for("devices.show", device_id=device_id))
     except OstiaryError as error:
         return _revoke_page(device_id, FormError.of(error).errors)
+    await_stops(enforcement, lambda session: bool(sessions_of_device(session, device_id, live_only=True)))
     return device_page(device_id, enforcement=enforcement, enforcement_title=f"{device.name} is revoked")
 
 

@@ -98,8 +98,10 @@ def _linux(target: Target) -> Instructions:
             "Install strongSwan (Debian: apt install charon-cmd libcharon-extra-plugins).",
             "Run the command below; it asks for the access code, and Ctrl-C ends the tunnel.",
         ),
-        f"sudo charon-cmd --host {target.host} --profile ikev2-eap --identity {target.user_name} "
-        f"--remote-identity {target.identity} --cert {PEM_FILE}",
+        f"sudo charon-cmd --host {target.host} \\\n"
+        f"  --profile ikev2-eap --identity {target.user_name} \\\n"
+        f"  --remote-identity {target.identity} \\\n"
+        f"  --cert {PEM_FILE}",
     )
 
 

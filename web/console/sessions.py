@@ -13,6 +13,7 @@ from aaa.sessions import get_session, live_sessions, recent_sessions
 from core.errors import NotFoundError, OstiaryError
 from web import second_factor
 from web.access import Permission, requires, visitor
+from web.console.records import await_stops
 from web.context import runtime
 from web.forms import Form, FormError, Reason, read_form
 
@@ -74,6 +75,7 @@ def confirm_disconnect(session_id: str) -> ResponseReturnValue:
         return _ask_again(row, error.errors)
     except OstiaryError as error:
         return _ask_again(row, FormError.of(error).errors)
+    await_stops(enforcement, lambda session: get_session(session, row.id).ended_at is None)
     return render_template(
         "console/session.html",
         row=_find(session_id),

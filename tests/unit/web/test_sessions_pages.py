@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from threading import Timer
 
 import pytest
 from flask import Flask
@@ -113,6 +114,26 @@ def test_disconnect_shows_what_the_gateway_answered(
         "is asked again until",
     ):
         assert part in page, part
+
+
+def test_the_page_with_the_answer_waits_for_the_record_of_the_end(
+    runtime: Runtime, administrator: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which a gateway writes a moment after it has answered; one that never does is not waited for long."""
+    world.add_gateway(runtime)
+    device = world.add_device(runtime, "ines", "ines-laptop")
+    recorded, lost = world.connect(runtime, device), world.connect(runtime, device)
+    answer = GatewayAnswer("gateway-1", True, "1 ended", 12.4, "acknowledged")
+
+    def disconnect(_runtime: Runtime, session_id: str, _reason: str, _actor: Actor) -> Enforcement:
+        if session_id == recorded:
+            Timer(0.05, world.end, (runtime, session_id)).start()
+        return Enforcement("ines-laptop", 0, [answer], 13.0)
+
+    monkeypatch.setattr("web.console.sessions.disconnect_session", disconnect)
+    assert "User request" in administrator.post(f"/sessions/{recorded}/disconnect").text
+    monkeypatch.setattr("web.console.records.PATIENCE_S", 0.02)
+    assert "was disconnected" in administrator.post(f"/sessions/{lost}/disconnect").text
 
 
 @pytest.mark.parametrize(
