@@ -129,7 +129,7 @@ class Engine:
                 try:
                     self._serve(event, now)
                 except Exception:
-                    _log.exception("event failed by a fault of ours", event=type(event).__name__)
+                    _log.exception("event failed by a fault of ours", kind=type(event).__name__)
                 if not isinstance(event, events.ProposalRefused):
                     served.add(event.sa)
             for sa in served:

@@ -122,7 +122,13 @@ class GatewaySettings(_Section):
     dns: tuple[Address, ...] = ()
     dpd_interval_s: Seconds = 30.0
     """Silence after which the gateway asks whether the peer is alive (RFC 7296 section 2.4)."""
-    retransmit_timeouts_s: tuple[Seconds, ...] = (2.0, 3.0, 5.0, 8.0, 12.0)
+    retransmit_timeouts_s: Annotated[tuple[Seconds, ...], Field(min_length=1, max_length=16)] = (
+        2.0,
+        3.0,
+        5.0,
+        8.0,
+        12.0,
+    )
     """Waits before each retransmission of a request of ours; after the last one the peer is dead."""
     half_open_timeout_s: Seconds = 30.0
     half_open_limit: int = Field(default=2000, ge=1, le=100_000)

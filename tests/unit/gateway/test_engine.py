@@ -371,9 +371,6 @@ class TestFaults:
             shell.connect()
         assert shell.connect().phase is Phase.ESTABLISHED
 
-    @pytest.mark.xfail(
-        reason="the line that logs the fault fails itself: `event` is structlog's own name", strict=True
-    )
     def test_a_fault_while_an_event_is_served(self, monkeypatch: pytest.MonkeyPatch) -> None:
         shell = Shell()
         with monkeypatch.context() as patch:
