@@ -30,6 +30,7 @@ ACTIONS = {
     "device.quarantine": "Device quarantined",
     "device.revoke": "Device revoked",
     "device.trust": "Device trusted",
+    "gateway.forget": "Gateway forgotten",
     "gateway.start": "Gateway started",
     "gateway.stop": "Gateway stopped",
     "invitation.create": "Invitation made",

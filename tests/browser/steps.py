@@ -73,7 +73,7 @@ def add_user(page: Page, name: str, full_name: str) -> None:
 def add_device(page: Page, owner: str, name: str, camera: Camera = no_camera) -> str:
     """A Linux laptop; returns the access code that the page shows."""
     page.get_by_role("link", name="Devices", exact=True).click()
-    page.get_by_role("link", name=re.compile("^Add (a|the first) device$")).click()
+    page.get_by_role("link", name=re.compile("^Add (a|the first) device$")).last.click()
     page.get_by_label("Owner").select_option(owner)
     page.get_by_label("Device name").fill(name)
     page.get_by_label("Linux").check()
