@@ -115,6 +115,7 @@ class InProcessBackend:
             OstiaryError: the database, the CA or a key can't be used.
         """
         backend = cls(runtime, post, CertificateAuthority.open(runtime))
+        runtime.database.favour_speed()
         backend._worker.start()
         return backend
 

@@ -121,12 +121,16 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
     for pragma in (
         "journal_mode=WAL",
-        "synchronous=NORMAL",
+        "synchronous=FULL",
         "foreign_keys=ON",
         f"busy_timeout={BUSY_TIMEOUT_MS}",
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _leave_syncing_to_checkpoints(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def _begin_immediate(connection: Any) -> None:
@@ -156,6 +160,18 @@ class Database:
         """Open the configured database with every part's tables known."""
         load_models()
         return cls(make_engine(settings))
+
+    def favour_speed(self) -> None:
+        """Let a power failure undo the last commits of this process, as long as no other one has committed since.
+
+        For the gateway, which commits at every sign-in, and whose sessions end with the power. What must not be
+        undone (a revocation, a used code) is written by the others, and their commits make those before them last
+        as well. A killed process undoes nothing. PostgreSQL stays as it is set up.
+        """
+        if self.engine.dialect.name == "sqlite":
+            event.listen(self.engine, "connect", _leave_syncing_to_checkpoints)
+            # The connections that are open already would stay as they are.
+            self.engine.dispose()
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:

@@ -71,7 +71,15 @@ def test_sqlite_is_set_up(runtime: Runtime) -> None:
             name: session.execute(text(f"PRAGMA {name}")).scalar_one()
             for name in ("journal_mode", "foreign_keys", "synchronous", "busy_timeout")
         }
-    assert pragmas == {"journal_mode": "wal", "foreign_keys": 1, "synchronous": 1, "busy_timeout": 10_000}
+    assert pragmas == {"journal_mode": "wal", "foreign_keys": 1, "synchronous": 2, "busy_timeout": 10_000}
+
+
+def test_who_commits_all_the_time_may_leave_the_syncing_to_others(runtime: Runtime) -> None:
+    runtime.database.favour_speed()
+    for opened in (runtime.database.reading, runtime.database.transaction):
+        with opened() as session:
+            assert session.execute(text("PRAGMA synchronous")).scalar_one() == 1
+            assert session.execute(text("PRAGMA foreign_keys")).scalar_one() == 1
 
 
 def test_closing_twice_does_no_harm(runtime: Runtime) -> None:
