@@ -34,7 +34,7 @@ test: $(DEVELOPMENT) test-packages
 	$(BIN)/python -m pytest
 
 test-fast: $(DEVELOPMENT)
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest tests/unit -m "not slow" --numprocesses auto
 
 check: $(DEVELOPMENT)
 	$(BIN)/ruff check .

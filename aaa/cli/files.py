@@ -46,7 +46,7 @@ class ClientFiles:
             pkcs12=folder / f"{device_name}.p12",
             certificate=folder / f"{device_name}.crt.pem",
             private_key=folder / f"{device_name}.key.pem",
-            trust=folder / "ostiary-ca.pem",
+            trust=folder / "ostiary-root.pem",
         )
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -184,7 +184,7 @@ class DisconnectServer:
         if cause is not None:
             reply["Error-Cause"] = int(cause)
         else:
-            reply["Reply-Message"] = f"{count} ended"
+            reply["Reply-Message"] = f"{count} {'session' if count == 1 else 'sessions'} ended"
         if "Proxy-State" in request:
             # Whatever proxies the request came through find their way back by these (RFC 5176 section 3.1).
             reply["Proxy-State"] = request["Proxy-State"]

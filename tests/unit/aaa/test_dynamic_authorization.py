@@ -162,7 +162,11 @@ def test_with_the_gateways_server(ended: int) -> None:
     assert answer is not None
     assert [selector.chargeable_identity for selector in asked] == [DEVICE]
     read = request.read_answer(answer)
-    assert read == (Answer(True, None, f"{ended} ended") if ended else Answer(False, 503, ""))
+    assert read == (
+        Answer(True, None, f"{ended} {'session' if ended == 1 else 'sessions'} ended")
+        if ended
+        else Answer(False, 503, "")
+    )
     assert server.receive_datagram(request.data, NOW + 3) == answer
     assert len(asked) == 1, "a retransmission is answered, not carried out again"
 

@@ -99,6 +99,7 @@ class _Watched(PasswordHasher):
                 self.running -= 1
 
 
+@pytest.mark.slow
 def test_a_flood_of_sign_ins_waits_for_time_and_not_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     watched = _Watched()
     monkeypatch.setattr(users, "_hasher", watched)

@@ -230,6 +230,7 @@ def test_threads_that_write_at_once_make_one_chain(runtime: Runtime) -> None:
     assert verify(runtime) == 4 * 5 * 5
 
 
+@pytest.mark.slow
 def test_processes_that_write_at_once_make_one_chain(runtime: Runtime) -> None:
     program = (
         "import sys; from pathlib import Path; from core import audit; from core.runtime import Runtime\n"

@@ -90,6 +90,7 @@ def is_done(runtime: Runtime, item_id: int) -> bool:
         return session.get_one(OutboxItem, item_id).done_at is not None
 
 
+@pytest.mark.slow
 def test_worker_does_what_it_is_woken_for_and_stops_cleanly(
     runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +115,7 @@ def test_worker_does_what_it_is_woken_for_and_stops_cleanly(
     assert list(working_directory.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_sweep_finds_what_nobody_woke_and_what_failed(runtime: Runtime, tmp_path: Path) -> None:
     seen = tmp_path / "seen"
     with running_worker(runtime.settings, seen, sweep_interval_s=0.2):

@@ -68,6 +68,7 @@ def test_first_migration_makes_the_row_that_writers_of_the_log_lock(runtime: Run
         assert (head.event_id, head.hash) == (None, bytes(32))
 
 
+@pytest.mark.slow
 def test_processes_that_start_together_wait_for_the_one_that_migrates(settings: Settings) -> None:
     program = (
         "import sys; from pathlib import Path; from core.settings import Settings; from core.runtime import Runtime\n"

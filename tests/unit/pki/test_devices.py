@@ -22,6 +22,7 @@ from pki.errors import PkiError, WeakKeyError
 from pki.models import Certificate
 from pki.names import serial_text
 from pki.verification import verify_client_chain
+from tests.unit.pki.forge import DEVICE_ID
 from tests.unit.pki.issue import ALICE, KEY, events, fail_after, issue
 
 
@@ -96,7 +97,7 @@ class TestIssue:
             issue(runtime, authority, public_key=key.public_key())
         assert events(runtime, "certificate.issue") == []
 
-    @pytest.mark.parametrize("device_id", ["", "1", str(uuid.uuid4()).upper(), "x" * 5000])
+    @pytest.mark.parametrize("device_id", ["", "1", DEVICE_ID.upper(), "x" * 5000])
     def test_refuses_what_is_no_device_id(
         self, runtime: Runtime, authority: CertificateAuthority, device_id: str
     ) -> None:

@@ -123,7 +123,7 @@ class TestAcknowledged:
     def test_says_how_many(self) -> None:
         answer = Gateway(sessions=3).ask(request(*USUAL))
         assert answer is not None
-        assert (REPLY_MESSAGE, b"3 ended") in attributes(answer)
+        assert (REPLY_MESSAGE, b"3 sessions ended") in attributes(answer)
 
     def test_proxy_states_come_back_in_order(self) -> None:
         states = ((PROXY_STATE, b"first"), (PROXY_STATE, b"second"))
@@ -151,7 +151,7 @@ class TestAcknowledged:
         assert answer is not None
         read = made.read_answer(answer)
         assert read is not None
-        assert (read.acknowledged, read.settled, read.text) == (True, True, "2 ended")
+        assert (read.acknowledged, read.settled, read.text) == (True, True, "2 sessions ended")
         assert gateway.asked == [SessionSelector(selector.session_id, selector.device_id, None, None)]
 
     def test_the_client_of_our_own_sees_that_there_is_none(self) -> None:
