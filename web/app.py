@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from flask import Flask, g
 from flask_limiter import Limiter
-from flask_limiter.util import get_remote_address
 from flask_wtf.csrf import CSRFProtect
 
 from core.runtime import Runtime
 from core.secrets import get_or_create_secret
-from web import access, browser_sessions, context, cookies, display, errors, headers, second_factor
+from web import access, browser_sessions, context, cookies, display, errors, headers, second_factor, throttle
 from web.console.account import account
 from web.console.audit import audit
 from web.console.device_changes import device_changes
@@ -55,7 +54,7 @@ def create_app(runtime: Runtime) -> Flask:
     headers.protect(app)
     # The cheap limit stands before anything that touches the database; each process counts for itself.
     Limiter(
-        get_remote_address,
+        lambda: throttle.network(context.remote_address()),
         app=app,
         storage_uri="memory://",
         application_limits=[f"{REQUESTS_PER_MINUTE} per minute"],

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask
+from gunicorn import util
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import _DEFER as DEFER
@@ -27,15 +28,25 @@ from web import invitations
 from web.app import create_app
 from web.context import portal_url
 from web.deadlines import Deadlines
+from web.throttle import network
 from web.tls import PortalTls, portal_certificate
 
 HEAD_S = 10.0
 """TLS handshake and the head of the request take no longer, or the connection is cut off."""
 REQUEST_S = 30.0
 """The same for the rest of the request and its answer."""
+LINGER_S = 0.5
+"""How long a thread waits for the other end to close, so that the last of an answer is not cut off."""
 GRACEFUL_STOP_S = 4
 BACKLOG = 256
+MOST_CONNECTIONS = 512
+"""With what the threads and the database open, below the 1024 descriptors that a process usually may have."""
+LEAST_WAITING = 6
+"""As many connections as a browser opens to one host."""
 CHAIN_FILE = "portal-chain.pem"
+
+_CLOSED = object()
+"""What a thread returns for a connection that it has closed."""
 
 
 class PortalError(OstiaryError):
@@ -133,6 +144,7 @@ class Portal(BaseApplication):  # type: ignore[misc]
             "workers": 1,
             "worker_class": PortalWorker,
             "threads": self._settings.web.threads,
+            "worker_connections": MOST_CONNECTIONS,
             "timeout": 60,
             "graceful_timeout": GRACEFUL_STOP_S,
             "keepalive": 15,
@@ -175,18 +187,19 @@ class PortalWorker(ThreadWorker):  # type: ignore[misc]
     """gunicorn's worker of threads, with a time limit for each connection that holds one.
 
     By itself it waits for ever for the rest of a handshake or of a request, and a handful of clients that send
-    one byte and fall silent would hold all threads.
+    one byte and fall silent would hold all threads. And who comes again each time that he is cut off may hold no
+    more than half of them, from one address.
     """
 
     def init_process(self) -> None:
         """Start the watching in this process, after the fork."""
-        self._deadlines = Deadlines()
+        self._deadlines = Deadlines(max(LEAST_WAITING, self.cfg.threads // 2))
         self._deadlines.start()
         super().init_process()
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Answer a request whose head is complete."""
-        self._deadlines.extend(REQUEST_S)
+        self._deadlines.request_came(REQUEST_S)
         return super().handle_request(req, conn)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
@@ -201,10 +214,23 @@ class PortalWorker(ThreadWorker):  # type: ignore[misc]
         if not conn.initialized and not conn.wait_for_data(0):
             return DEFER
         try:
-            with self._deadlines.limit(conn.sock, HEAD_S):
-                return super().handle(conn)
+            with self._deadlines.limit(conn.sock, network(conn.client[0]), HEAD_S):
+                goes_on = super().handle(conn)
+                if not goes_on:
+                    util.close_graceful(conn.sock, LINGER_S)
         except OSError:
-            return False
+            goes_on = False
+            util.close(conn.sock)
+        return goes_on or _CLOSED
+
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        """Back on the thread that accepts: by itself gunicorn closes here, and waits two seconds for a client that
+        keeps its end open, with everybody else.
+        """
+        if not fs.cancelled() and fs.exception() is None and fs.result() is _CLOSED:
+            self.nr_conns -= 1
+            return
+        super().finish_request(conn, fs)
 
 
 class PortalLogger(Logger):  # type: ignore[misc]

@@ -8,7 +8,7 @@ able to lock the security team out by failing in its name.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, ip_address, ip_network
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -78,20 +78,24 @@ def forget(session: Session, account: str, address: str) -> None:
 
 
 def _limits(account: str, address: str) -> dict[str, int]:
-    network = _network(address)
+    place = network(address)
     name = account[:64].lower()
     return {
-        f"pair:{name}@{network}": PAIR_LIMIT,
-        f"address:{network}": ADDRESS_LIMIT,
+        f"pair:{name}@{place}": PAIR_LIMIT,
+        f"address:{place}": ADDRESS_LIMIT,
         f"account:{name}": ACCOUNT_LIMIT,
     }
 
 
-def _network(address: str) -> str:
+def network(address: str) -> str:
+    """What counts as one address: an IPv4 address, however it is written, or a subscriber's /64 of IPv6."""
     try:
         parsed = ip_address(address)
     except ValueError:
         return address[:45]
-    return (
-        str(parsed) if parsed.version == 4 else str(ip_network((parsed, IPV6_PREFIX), strict=False).network_address)
-    )
+    if isinstance(parsed, IPv4Address):
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        # A socket that takes both names IPv4 clients so; in one /64 they would share one count.
+        return str(parsed.ipv4_mapped)
+    return str(ip_network((parsed, IPV6_PREFIX), strict=False).network_address)

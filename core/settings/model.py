@@ -205,7 +205,7 @@ class WebSettings(_Section):
     port: Port = 8443
     public_host: str = Field(default="localhost", pattern=r"^[A-Za-z0-9.:-]{1,253}$")
     """The name in the portal's URL and certificate."""
-    threads: int = Field(default=8, ge=1, le=256)
+    threads: int = Field(default=32, ge=1, le=256)
     session_idle_s: Seconds = 1800.0
     session_lifetime_s: Seconds = 12 * 3600.0
     first_run_link_lifetime_s: Seconds = 24 * 3600.0

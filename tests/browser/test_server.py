@@ -15,11 +15,15 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from core.runtime import Runtime
 from pki.authority import CertificateAuthority
 from tests.browser.portal import Portal, running_portal
-from web.server import CHAIN_FILE, HEAD_S
+from web.server import CHAIN_FILE, HEAD_S, LEAST_WAITING
 
 
 def _port(portal: Portal) -> int:
     return portal.settings.web.port
+
+
+def _most_waiting(portal: Portal) -> int:
+    return max(LEAST_WAITING, portal.settings.web.threads // 2)
 
 
 def _trusting(runtime: Runtime) -> ssl.SSLContext:
@@ -62,8 +66,7 @@ def test_silent_clients_hold_nobody_up(portal: Portal, portal_runtime: Runtime) 
 def test_clients_that_stop_halfway_are_cut_off(portal: Portal, portal_runtime: Runtime) -> None:
     """In the handshake as in the head of a request; afterwards everybody else is served again."""
     context = _trusting(portal_runtime)
-    threads = portal.settings.web.threads
-    halfway = [socket.create_connection(("127.0.0.1", _port(portal))) for _ in range(threads - 1)]
+    halfway = [socket.create_connection(("127.0.0.1", _port(portal))) for _ in range(_most_waiting(portal) - 1)]
     for connection in halfway:
         connection.sendall(b"\x16\x03\x01")
     head = context.wrap_socket(socket.create_connection(("127.0.0.1", _port(portal))), server_hostname="localhost")
@@ -80,6 +83,42 @@ def test_clients_that_stop_halfway_are_cut_off(portal: Portal, portal_runtime: R
         for connection in halfway:
             connection.close()
     assert _get(portal, context) == 200
+
+
+def test_one_address_does_not_hold_all_threads(portal: Portal, portal_runtime: Runtime) -> None:
+    """However many connections it leaves halfway, and however often it comes again."""
+    context = _trusting(portal_runtime)
+    halfway = []
+    try:
+        for _ in range(2 * portal.settings.web.threads):
+            connection = socket.create_connection(("127.0.0.1", _port(portal)), source_address=("127.0.0.2", 0))
+            halfway.append(connection)
+            connection.sendall(b"\x16\x03\x01")
+        started = time.monotonic()
+        assert _get(portal, context) == 200
+        assert time.monotonic() - started < 2.5
+    finally:
+        for connection in halfway:
+            connection.close()
+
+
+def test_who_keeps_the_end_open_holds_nobody_up(portal: Portal, portal_runtime: Runtime) -> None:
+    """After an answer that ends the connection, the client says nothing more and does not close."""
+    context = _trusting(portal_runtime)
+    answered = []
+    try:
+        for _ in range(5):
+            raw = socket.create_connection(("127.0.0.1", _port(portal)), timeout=5)
+            connection = context.wrap_socket(raw, server_hostname="localhost")
+            answered.append(connection)
+            connection.sendall(b"GET /sign-in HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert connection.recv(12) == b"HTTP/1.1 200"
+        started = time.monotonic()
+        assert _get(portal, context) == 200
+        assert time.monotonic() - started < 1.5
+    finally:
+        for connection in answered:
+            connection.close()
 
 
 def test_what_is_not_tls_gets_no_answer(portal: Portal, portal_runtime: Runtime) -> None:

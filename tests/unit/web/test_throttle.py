@@ -86,6 +86,13 @@ def test_success_forgives_the_account_and_not_the_address(runtime: Runtime) -> N
     assert _wait_s(runtime, "another", "192.0.2.1") > 0
 
 
+def test_ipv4_clients_of_a_socket_for_both_do_not_share_a_count(runtime: Runtime) -> None:
+    """The kernel writes them as IPv6 addresses of one /64."""
+    _fail(runtime, "maria", "::ffff:192.0.2.1", 25)
+    assert _wait_s(runtime, "jude", "192.0.2.1") > 0
+    assert _wait_s(runtime, "jude", "::ffff:192.0.2.2") == 0
+
+
 @pytest.mark.parametrize("address", ["", "unknown", "x" * 500])
 def test_odd_addresses_are_counted_too(runtime: Runtime, address: str) -> None:
     """And names of any length fit."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ssl
+import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from cryptography import x509
@@ -13,7 +15,7 @@ from core.audit import SYSTEM
 from core.runtime import Runtime
 from pki.authority import CertificateAuthority
 from pki.certificates import revoke_certificate
-from web.deadlines import Deadlines
+from web.deadlines import Deadlines, TooManyWaitError
 from web.tls import PortalTls, make_context, portal_certificate
 
 
@@ -110,16 +112,16 @@ def test_who_takes_too_long_is_cut_off() -> None:
     slow, slow_peer = socket.socketpair()
     quick, quick_peer = socket.socketpair()
     with slow, slow_peer, quick, quick_peer:
-        deadlines = Deadlines()
+        deadlines = Deadlines(6)
         now = time.monotonic()
-        with deadlines.limit(slow, 30):
+        with deadlines.limit(slow, "192.0.2.1", 30):
             assert deadlines.cut_off(now + 29) == 0
-            deadlines.extend(60)
+            deadlines.request_came(60)
             assert deadlines.cut_off(now + 59) == 0
             assert deadlines.cut_off(now + 61) == 1
             assert slow.recv(1) == b""
-        deadlines.extend(60)
-        with deadlines.limit(quick, 30):
+        deadlines.request_came(60)
+        with deadlines.limit(quick, "192.0.2.1", 30):
             pass
         assert deadlines.cut_off(now + 1000) == 0
         quick_peer.sendall(b"x")
@@ -133,8 +135,8 @@ def test_and_that_also_where_no_descriptor_is_left() -> None:
 
     slow, slow_peer = socket.socketpair()
     with slow, slow_peer:
-        deadlines = Deadlines()
-        with deadlines.limit(slow, 30):
+        deadlines = Deadlines(6)
+        with deadlines.limit(slow, "192.0.2.1", 30):
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
             try:
@@ -142,3 +144,39 @@ def test_and_that_also_where_no_descriptor_is_left() -> None:
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             assert slow_peer.recv(1) == b""
+
+
+def test_of_one_peer_only_so_many_wait_at_a_time() -> None:
+    """What has brought its request does not count, nor what others have open."""
+    import socket
+
+    deadlines = Deadlines(2)
+    waiting, asked, asking, done = threading.Barrier(3), threading.Barrier(2), threading.Event(), threading.Event()
+
+    def serve(*, asks: bool) -> None:
+        connection, other = socket.socketpair()
+        with connection, other, deadlines.limit(connection, "192.0.2.1", 30):
+            waiting.wait(10)
+            if asks:
+                asking.wait(10)
+                deadlines.request_came(30)
+                asked.wait(10)
+            done.wait(10)
+
+    one, two = socket.socketpair()
+    with one, two, ThreadPoolExecutor(2) as threads:
+        running = [threads.submit(serve, asks=asks) for asks in (True, False)]
+        try:
+            waiting.wait(10)
+            with pytest.raises(TooManyWaitError), deadlines.limit(one, "192.0.2.1", 30):
+                pass
+            with deadlines.limit(one, "192.0.2.2", 30):
+                pass
+            asking.set()
+            asked.wait(10)
+            with deadlines.limit(one, "192.0.2.1", 30):
+                pass
+        finally:
+            done.set()
+        for future in running:
+            future.result(10)
