@@ -202,7 +202,11 @@ def verify_chain(session: Session) -> int:
     Raises:
         AuditError: an event was changed, removed or put between.
     """
+    # Others write meanwhile, and on PostgreSQL each of these statements sees what was committed before it: the log
+    # has to reach at least to where it reached before, and no further than to where it reaches afterwards.
+    before_id, before_hash = _head(session)
     previous, expected_id = GENESIS_HASH, 1
+    hash_at_before = GENESIS_HASH
     query = select(*(getattr(AuditEvent, column) for column in (*_HASHED, "hash"))).order_by(AuditEvent.id)
     with session.execute(query, execution_options={"yield_per": 1000}) as events:
         for event in events.mappings():
@@ -211,19 +215,26 @@ def verify_chain(session: Session) -> int:
             if event["previous_hash"] != previous or _content_hash(event) != event["hash"]:
                 raise AuditError(f"audit event {expected_id} was changed")
             previous, expected_id = event["hash"], expected_id + 1
-    head = session.get(AuditHead, 1, populate_existing=True)
-    head_id, head_hash = ((head.event_id or 0), head.hash) if head else (0, GENESIS_HASH)
-    if head_id > expected_id - 1:
-        raise AuditError(f"audit events {expected_id} to {head_id} are missing")
-    if (head_id, head_hash) != (expected_id - 1, previous):
-        raise AuditError(f"audit events were put after {head_id}")
-    return expected_id - 1
+            if event["id"] == before_id:
+                hash_at_before = previous
+    last_id = expected_id - 1
+    if before_id > last_id:
+        raise AuditError(f"audit events {expected_id} to {before_id} are missing")
+    after_id, after_hash = _head(session)
+    if hash_at_before != before_hash or last_id > after_id or (last_id == after_id and previous != after_hash):
+        raise AuditError(f"audit events were put after {min(before_id, after_id)}")
+    return last_id
+
+
+def _head(session: Session) -> tuple[int, bytes]:
+    """The newest id and hash, as of now."""
+    head = session.execute(select(AuditHead.event_id, AuditHead.hash).where(AuditHead.id == 1)).first()
+    return ((head.event_id or 0), head.hash) if head is not None else (0, GENESIS_HASH)
 
 
 def newest_hash(session: Session) -> bytes:
     """The hash that stands for the whole log up to now."""
-    head = session.get(AuditHead, 1, populate_existing=True)
-    return head.hash if head else GENESIS_HASH
+    return _head(session)[1]
 
 
 _HASHED = ("id", "at", "actor", "action", "target", "outcome", "reason", "detail", "previous_hash")

@@ -201,6 +201,31 @@ def test_tampering_shows(runtime: Runtime) -> None:
         verify(runtime)
 
 
+def test_a_log_that_grows_while_it_is_checked_is_whole(runtime: Runtime) -> None:
+    """Each statement sees what was committed before it, so the end moves under the check."""
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            with runtime.database.transaction() as session:
+                audit.record(session, audit.SYSTEM, "test.write", "test:log")
+
+    writers = [threading.Thread(target=write) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    try:
+        counts = []
+        for _ in range(30):
+            with runtime.database.reading() as session:
+                counts.append(audit.verify_chain(session))
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
+    assert counts == sorted(counts)
+    assert counts[-1] > counts[0]
+
+
 def test_two_workers_never_do_an_item_at_the_same_time(runtime: Runtime) -> None:
     calls: list[dict[str, Any]] = []
     lock = threading.Lock()
