@@ -91,6 +91,8 @@ def guard() -> ResponseReturnValue | None:
     """Let the request pass, send the visitor to the sign-in, or refuse."""
     if request.endpoint is None:
         return None  # no such page: the router's own 404 or 405 follows
+    if "\0" in request.path:
+        abort(404)  # nothing is called so, and PostgreSQL would not even look
     permission = required_permission(request.endpoint)
     if permission is Permission.PUBLIC:
         return None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 from flask import Flask
+from werkzeug.exceptions import NotFound
 from werkzeug.routing import Rule
 
 from core.runtime import Runtime
 from tests.unit.web.visitor import ORIGIN, Person, Visitor
 from web import access
-from web.access import ROLES, Permission, required_permission, safe_next
+from web.access import ROLES, Permission, guard, required_permission, safe_next
 
 PUBLIC = {
     "enrolment.account",
@@ -142,3 +143,10 @@ def test_next_never_leads_elsewhere(app: Flask, path: str) -> None:
     """Not to another site, not to a page that is not there, not to an act."""
     with app.test_request_context(base_url=ORIGIN):
         assert safe_next(path) == "/"
+
+
+@pytest.mark.parametrize("path", ["/devices/%00", "/users/a%00", "/sessions/%00/disconnect"])
+def test_a_name_with_a_nul_is_not_even_looked_up(app: Flask, path: str) -> None:
+    """PostgreSQL refuses such a text, which would be an error of ours."""
+    with app.test_request_context(path, base_url=ORIGIN), pytest.raises(NotFound):
+        guard()
