@@ -74,7 +74,12 @@ class EapSignIn:
 
     def start(self, reply: ReplyTo) -> None:
         """See `EapConversation`."""
-        reply(EapContinue(self._server.start()))
+        packet = self._server.start()
+        if self._blocked(""):
+            # Before the gateway signs anything for an address that had its chances.
+            self._refuse(TOO_MANY_FAILURES, self._server.failure(), reply)
+            return
+        reply(EapContinue(packet))
 
     def receive(self, packet: bytes, reply: ReplyTo) -> None:
         """See `EapConversation`.
@@ -85,7 +90,7 @@ class EapSignIn:
         if self._closed or self._finished or self._asking:
             raise RuntimeError("the EAP conversation waits for no packet")
         if not self._identity and self._blocked(""):
-            # Before anything is computed for an address that had its chances.
+            # The same for what began before its address was blocked.
             self._refuse(TOO_MANY_FAILURES, self._server.failure(), reply)
             return
         self._advance(self._server.receive(packet), reply)

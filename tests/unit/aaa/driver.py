@@ -98,6 +98,7 @@ class Conversation:
         self.eap: EapConversation = driver.backend.open_eap(context)
         self.replies: list[EapReply] = []
         self.eap.start(self.replies.append)
+        self.driver.pump(lambda: bool(self.replies))
 
     def step(self) -> EapReply:
         """Give the peer the last reply's packet, and the backend the peer's answer; returns the next reply."""

@@ -348,6 +348,20 @@ def test_too_many_failures_from_one_address(tmp_path: Path) -> None:
         assert isinstance(elsewhere, EapAccepted)
 
 
+def test_nothing_is_signed_for_an_address_that_had_its_chances(tmp_path: Path) -> None:
+    """The gateway proves itself with the first EAP-Request, and a signature costs more than all else here."""
+    with open_runtime(tmp_path / "state", failures_per_minute=1) as runtime, Driver(runtime) as driver:
+        begun = Conversation(driver, MsChapV2Peer("alice", "wrong"), context())
+        assert isinstance(driver.sign_in(MsChapV2Peer("mallory", "wrong")), EapRejected)
+        (first_reply,) = Conversation(driver, MsChapV2Peer("alice", "wrong"), context()).replies
+        assert isinstance(first_reply, EapRejected)
+        assert first_reply.refusal.code == "too-many-failures"
+        # Nor does one help that was begun before.
+        last = begun.run()
+        assert isinstance(last, EapRejected)
+        assert last.refusal.code == "too-many-failures"
+
+
 def test_a_flood_of_refusals_does_not_fill_the_audit_log(tmp_path: Path) -> None:
     with open_runtime(tmp_path / "state", failures_per_minute=3) as runtime, Driver(runtime) as driver:
         results = [driver.sign_in(MsChapV2Peer(f"name-{number}", "wrong")) for number in range(30)]
