@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import cast
 
+import structlog
 from flask import g, request
 from flask import session as form_session
 from sqlalchemy import ColumnElement, CursorResult, delete, or_, select
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response
 
@@ -18,6 +20,8 @@ from web.access import ROLES, Visitor
 from web.context import remote_address, runtime
 from web.cookies import SESSION_COOKIE, clear_cookie, new_token, read_token, set_cookie, token_hash
 from web.models import ConsoleSession
+
+log = structlog.get_logger(__name__)
 
 SEEN_INTERVAL = timedelta(seconds=60)
 """How old `seen_at` may be before a request writes it again: pages that refresh must not write each time."""
@@ -68,12 +72,8 @@ def load_visitor() -> None:
         if user is None or user.disabled or user.role not in ROLES:
             return
     # A page that refreshes itself is no sign of a person in front of it.
-    if now - row.seen_at > SEEN_INTERVAL and not request.headers.get("X-Fragment"):
-        with runtime().database.transaction() as session:
-            current = session.get(ConsoleSession, row.id)
-            if current is None:
-                return
-            current.seen_at = now
+    if now - row.seen_at > SEEN_INTERVAL and not request.headers.get("X-Fragment") and not _mark_seen(row.id, now):
+        return
     g.visitor = Visitor(
         session_id=row.id,
         user_name=user.name,
@@ -81,6 +81,20 @@ def load_visitor() -> None:
         role=user.role,
         second_factor_at=row.second_factor_at,
     )
+
+
+def _mark_seen(session_id: int, now: datetime) -> bool:
+    """Write down that the person was here; False where the session has ended meanwhile."""
+    try:
+        with runtime().database.transaction() as session:
+            current = session.get(ConsoleSession, session_id)
+            if current is None:
+                return False
+            current.seen_at = now
+    except OperationalError as error:
+        # A full disk or a stuck lock: then of all times people need to see what the pages show.
+        log.warning("a console session could not be written", error=str(error.orig))
+    return True
 
 
 def end_session(session: Session, session_id: int) -> None:

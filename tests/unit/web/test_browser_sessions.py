@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 from flask import Flask
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from aaa import users
 from aaa.models import User
@@ -56,6 +56,18 @@ def test_a_page_that_refreshes_itself_keeps_no_session_alive(runtime: Runtime, a
     assert utc_now() - seen < timedelta(seconds=10)
     administrator.get("/sessions")
     assert _row(runtime).seen_at == seen
+
+
+def test_pages_are_shown_where_nothing_can_be_written(runtime: Runtime, administrator: Visitor) -> None:
+    """On a full disk people look here first; that they were here is not worth an error page."""
+    long_ago = utc_now() - timedelta(seconds=1700)
+    _change(runtime, "seen_at", long_ago)
+    event.listen(
+        runtime.database.engine, "connect", lambda connection, _record: connection.execute("PRAGMA query_only=ON")
+    )
+    runtime.database.engine.dispose()
+    assert administrator.get("/").status_code == 200
+    assert _row(runtime).seen_at == long_ago
 
 
 @pytest.mark.parametrize("change", ["disabled", "no role"])
