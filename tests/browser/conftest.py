@@ -34,14 +34,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def playwright() -> Iterator[Playwright]:
-    """What drives browsers; there can be one of it."""
+    """What drives browsers; there can be one of it. Its event loop must be gone before other tests run theirs."""
     with sync_playwright() as playwright:
         yield playwright
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser(playwright: Playwright) -> Iterator[Browser]:
     """Debian's chromium. A module whose portal lives elsewhere defines this fixture anew."""
     with running_chromium(playwright) as browser:

@@ -21,7 +21,7 @@ def test_demo(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_bench(capsys: pytest.CaptureFixture[str]) -> None:
     """Figures of a moment, so none is judged here."""
-    status = bench(["--rounds", "1", "--handshakes", "50", "--seconds", "1", "--json"])
+    status = bench(["--rounds", "1", "--handshakes", "50", "--concurrency", "16", "--seconds", "1", "--json"])
     printed = capsys.readouterr()
     assert status == 0, printed.err
     found = json.loads(printed.out)
