@@ -308,6 +308,7 @@ def _endpoints(sa: IkeSa) -> Endpoints:
         remote=ip_address(path.remote.partition("%")[0]),
         remote_port=path.remote_port,
         udp_encapsulation=sa.nat_local or sa.nat_remote,
+        peer_behind_nat=sa.nat_remote,
     )
 
 

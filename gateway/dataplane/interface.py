@@ -69,6 +69,10 @@ class Endpoints:
     remote_port: int
     udp_encapsulation: bool
     """ESP in UDP (RFC 3948); else plain ESP, IP protocol 50."""
+    peer_behind_nat: bool = True
+    """Whether the NAT may give the peer another address at any time, so that its newest packet says where it is. Of
+    a peer without one a packet from elsewhere says nothing: who catches one can send it on (RFC 7296 section 2.23).
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,7 +210,7 @@ class UserspacePlane:
 
     def _move_to_newest(self, child: Child, remote: tuple[str, int]) -> None:
         """RFC 7296 section 2.23: reply to where the last authentic packet came from."""
-        if not child.endpoints.udp_encapsulation:
+        if not (child.endpoints.udp_encapsulation and child.endpoints.peer_behind_nat):
             return
         address: Address = ip_address(remote[0])
         self._change_endpoints(child, replace(child.endpoints, remote=address, remote_port=remote[1]))

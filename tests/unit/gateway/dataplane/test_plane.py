@@ -338,6 +338,19 @@ def test_follows_nothing_that_is_not_authentic_or_replayed() -> None:
     assert not gateway.moves
 
 
+def test_follows_no_peer_that_has_no_nat_to_move_it() -> None:
+    """Where only the gateway is behind one: whoever catches a packet and sends it on would have all that follow."""
+    sa = child_sa()
+    gateway, client = joined(replace(sa, endpoints=replace(sa.endpoints, peer_behind_nat=False)))
+    first, second = client.seal(PING, PING)
+    assert gateway.open(first, remote=("203.0.113.9", 4500)) == [PING]
+    assert not gateway.moves
+    gateway.device.to_read.append(REPLY)
+    gateway.loop.turn()
+    assert (str(gateway.sent[0].endpoints.remote), gateway.sent[0].endpoints.remote_port) == CLIENT
+    assert gateway.open(second) == [PING]
+
+
 def test_without_udp_encapsulation_nothing_moves() -> None:
     gateway, client = joined(child_sa(udp=False))
     packets = client.seal(PING, PING)
