@@ -56,6 +56,8 @@ from pki.authority import CertificateAuthority
 from pki.keys import PrivateKey
 from pki.system import SystemCertificate, gateway_names, system_certificate
 
+IDENTITY_PATIENCE = 10
+"""How many times as many failures an identity may have, from all addresses together, as one address."""
 FLUSH_TIMEOUT_S = 15.0
 """How long an orderly stop waits for a database that can't be reached."""
 
@@ -98,7 +100,8 @@ class InProcessBackend:
             lambda: self._gateway,
         )
         self._worker = DatabaseWorker(runtime.database, processor.handle, post)
-        limit = FailureLimit(settings.sign_in_failures_per_minute, os.urandom(16))
+        per_address = settings.sign_in_failures_per_minute
+        limit = FailureLimit(per_address, IDENTITY_PATIENCE * per_address, os.urandom(16))
         self._desk = Desk(
             submit=self._worker.submit,
             hashes=NtHashes(runtime.box),

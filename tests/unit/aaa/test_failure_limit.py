@@ -9,7 +9,7 @@ from aaa.backend.failure_limit import WINDOW_S, FailureLimit
 
 @pytest.fixture
 def limit() -> FailureLimit:
-    return FailureLimit(3, bytes(16))
+    return FailureLimit(3, 3, bytes(16))
 
 
 def test_so_many_failures_block_for_a_minute(limit: FailureLimit) -> None:
@@ -34,6 +34,16 @@ def test_failures_during_a_block_do_not_prolong_it(limit: FailureLimit) -> None:
         limit.failed("alice", "", second)
     assert limit.blocked("alice", "", 2 + WINDOW_S - 1)
     assert not limit.blocked("alice", "", 2 + WINDOW_S)
+
+
+def test_a_name_is_blocked_later_than_an_address() -> None:
+    limit = FailureLimit(3, 30, bytes(16))
+    for number in range(29):
+        limit.failed("alice", f"192.0.2.{number // 3}", 0.0)
+    assert limit.blocked("", "192.0.2.0", 1.0)
+    assert not limit.blocked("alice", "203.0.113.1", 1.0)
+    limit.failed("alice", "192.0.2.9", 2.0)
+    assert limit.blocked("alice", "203.0.113.1", 3.0)
 
 
 def test_only_the_first_refusal_of_a_block_says_something_new(limit: FailureLimit) -> None:

@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from aaa import devices, users
+from aaa.in_process import IDENTITY_PATIENCE
 from aaa.interface import Access, EapAccepted, EapRejected, GatewayHello, Refusal
 from aaa.sessions import known_gateways
 from core.audit import SYSTEM
@@ -318,10 +319,10 @@ def test_a_tls_client_that_leaves_on_the_alert_is_in_the_audit_log(driver: Drive
 
 
 def test_too_many_failures_of_one_identity(tmp_path: Path) -> None:
-    with open_runtime(tmp_path / "state", failures_per_minute=3) as runtime, Driver(runtime) as driver:
+    with open_runtime(tmp_path / "state", failures_per_minute=1) as runtime, Driver(runtime) as driver:
         laptop = enrol(runtime)
         enrol(runtime, "bob", "bob-laptop")
-        for host in range(3):
+        for host in range(IDENTITY_PATIENCE):
             result = driver.sign_in(MsChapV2Peer("alice", "wrong"), remote_address=f"192.0.2.{host}")
             assert _refused(driver, result)[0] == "wrong-credential"
         # Neither the right code nor another spelling or address helps now.

@@ -20,7 +20,7 @@ def written() -> list[Request]:
 
 @pytest.fixture
 def log(written: list[Request]) -> RefusalLog:
-    return RefusalLog(written.append, FailureLimit(10, bytes(16)), 0.0)
+    return RefusalLog(written.append, FailureLimit(10, 100, bytes(16)), 0.0)
 
 
 def test_who_waits_is_told_after_the_event_is_written(log: RefusalLog, written: list[Request]) -> None:
@@ -52,7 +52,7 @@ def test_a_flood_from_many_addresses_is_cut_to_the_rate_and_counted(log: Refusal
 
 
 def test_of_a_block_one_event_is_enough(written: list[Request]) -> None:
-    limit = FailureLimit(1, bytes(16))
+    limit = FailureLimit(1, 10, bytes(16))
     log = RefusalLog(written.append, limit, 0.0)
     limit.failed("", "192.0.2.7", 0.0)
     for _ in range(50):
