@@ -180,7 +180,7 @@ class AaaSettings(_Section):
     access_code_lifetime_s: Seconds = 8 * 3600.0
     interim_interval_s: Seconds = 60.0
     sign_in_failures_per_minute: int = Field(default=10, ge=1, le=10_000)
-    """Failures from one address, or ten times as many for one identity, after which sign-ins are refused for a minute."""
+    """Failures from one address, or ten times as many for one identity, that close the door for a minute."""
     rules: tuple[RuleSettings, ...] = (RuleSettings(name="trusted-devices"),)
 
 
