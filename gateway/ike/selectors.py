@@ -120,7 +120,10 @@ def selectors_to_bytes(selectors: tuple[TrafficSelector, ...]) -> bytes:
 def narrow(
     proposed: tuple[TrafficSelector, ...], allowed: tuple[TrafficSelector, ...]
 ) -> tuple[TrafficSelector, ...]:
-    """Every non-empty intersection, without those that another one covers (RFC 7296 section 2.9)."""
+    """The non-empty intersections, without those that another one covers (RFC 7296 section 2.9), at most 32.
+
+    Once there are so many, the rest is not even looked at: the peer chooses one side of the product.
+    """
     found: list[TrafficSelector] = []
     for offer in proposed:
         for limit in allowed:
@@ -129,4 +132,6 @@ def narrow(
                 continue
             found = [other for other in found if common.intersect(other) != other]
             found.append(common)
-    return tuple(found[:MAX_SELECTORS])
+            if len(found) == MAX_SELECTORS:
+                return tuple(found)
+    return tuple(found)
