@@ -199,6 +199,7 @@ class Engine:
             case events.AssignmentWanted(_, wants_ipv4, wants_ipv6, initial_contact):
                 if initial_contact:
                     self._forget_others(session, now)
+                self._end_oldest(session, now)
                 self.sessions.assign(session, wants_ipv4=wants_ipv4, wants_ipv6=wants_ipv6, now=now)
             case events.ChildReady(_, child):
                 self.sessions.install(session, child, now)
@@ -223,6 +224,12 @@ class Engine:
             other.sa.forget(CloseCause.REPLACED, now)
             self.sessions.end(other, CloseCause.REPLACED)
             self.responder.touch(other.sa)
+
+    def _end_oldest(self, session: Session, now: float) -> None:
+        """A device has as many sessions as it may: its oldest makes room."""
+        for other in self.sessions.too_many_with(session):
+            self._close(other, CloseCause.REPLACED, now)
+            self.sessions.end(other, CloseCause.REPLACED)
 
     def _start_refused(self, session: Session, refusal: Refusal) -> None:
         """The device was revoked between the decision and the start of the session."""

@@ -91,6 +91,8 @@ class Sessions:
         self._pools = Pools(settings.pools)
         self._by_sa: dict[IkeSa, Session] = {}
         self._by_spi: dict[int, Session] = {}
+        self._by_device: dict[str, dict[IkeSa, Session]] = {}
+        """Those that have, or are about to have, addresses; oldest first."""
 
     def __iter__(self) -> Iterator[Session]:
         return iter(list(self._by_sa.values()))
@@ -128,6 +130,7 @@ class Sessions:
         if access is None:
             session.sa.refuse_child(InternalAddressFailure("not authorised"), now)
             return
+        self._by_device.setdefault(access.device_id, {})[session.sa] = session
         try:
             pool = self._pools.get(access.pool)
             session.lease = pool.lease(access.device_id, wants_ipv4=wants_ipv4, wants_ipv6=wants_ipv6)
@@ -194,17 +197,23 @@ class Sessions:
         )
 
     def others_of(self, session: Session) -> list[Session]:
-        """The device's other sessions here, which INITIAL_CONTACT says are gone."""
+        """The device's other sessions here, oldest first; INITIAL_CONTACT says that they are gone."""
         access = session.access
         if access is None:
             return []
         return [
             other
-            for other in self
-            if other is not session
-            and other.access is not None
-            and (other.access.device_id, other.access.user_name) == (access.device_id, access.user_name)
+            for other in self._by_device.get(access.device_id, {}).values()
+            if other is not session and other.access is not None and other.access.user_name == access.user_name
         ]
+
+    def too_many_with(self, session: Session) -> list[Session]:
+        """The device's oldest sessions, which have to end for this new one to begin."""
+        access, limit = session.access, self._settings.sessions_per_device
+        if access is None or len(self._by_device.get(access.device_id, ())) < limit:
+            return []
+        others = self.others_of(session)
+        return others[: max(0, len(others) + 1 - limit)]
 
     # --- While it is up -------------------------------------------------------------------------------------
 
@@ -249,6 +258,7 @@ class Sessions:
             session.conversation.close()
             session.conversation = None
         self._remove_child(session)
+        self._leave_device(session)
         if session.lease is not None:
             self._pools.release(session.lease)
         if session.started:
@@ -263,6 +273,15 @@ class Sessions:
                 bytes_in=session.counters.bytes_in,
                 bytes_out=session.counters.bytes_out,
             )
+
+    def _leave_device(self, session: Session) -> None:
+        if session.access is None:
+            return
+        device_id = session.access.device_id
+        siblings = self._by_device.get(device_id, {})
+        siblings.pop(session.sa, None)
+        if not siblings:
+            self._by_device.pop(device_id, None)
 
     def _remove_child(self, session: Session) -> None:
         if session.spi_in is None:

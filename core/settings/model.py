@@ -41,6 +41,10 @@ Address = Annotated[IPv4Address | IPv6Address, BeforeValidator(_address)]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 
 
+MOST_NETWORKS = 32
+"""Of one tunnel: a TS payload of ours carries no more selectors."""
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -103,7 +107,7 @@ class PoolSettings(_Section):
 class GatewaySettings(_Section):
     """The IKEv2 responder and its data plane."""
 
-    name: str = Field(default="gateway-1", pattern=r"^[A-Za-z0-9.-]{1,63}$")
+    name: str = Field(default="gateway-1", pattern=r"^[A-Za-z0-9.-]{1,48}$")
     identity: str = Field(default="gateway.ostiary.internal", pattern=r"^[A-Za-z0-9.-]{1,253}$")
     """The FQDN that clients type and that the certificate carries."""
     public_addresses: tuple[Address, ...] = ()
@@ -117,9 +121,11 @@ class GatewaySettings(_Section):
     pools: tuple[PoolSettings, ...] = (
         PoolSettings(name="staff", ipv4=IPv4Network("10.99.0.0/20"), ipv6=IPv6Network("fd99:05e1:a57e::/112")),
     )
-    networks: tuple[Network, ...] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
+    networks: tuple[Network, ...] = Field((IPv4Network("0.0.0.0/0"), IPv6Network("::/0")), max_length=MOST_NETWORKS)
     """What a client may reach through the tunnel unless a rule says less."""
     dns: tuple[Address, ...] = ()
+    sessions_per_device: int = Field(default=4, ge=1, le=100_000)
+    """Beyond it the oldest one ends: a device has two while it changes networks, and none needs a pool of them."""
     dpd_interval_s: Seconds = 30.0
     """Silence after which the gateway asks whether the peer is alive (RFC 7296 section 2.4)."""
     retransmit_timeouts_s: Annotated[tuple[Seconds, ...], Field(min_length=1, max_length=16)] = (
@@ -164,7 +170,7 @@ class RuleSettings(_Section):
     device_states: tuple[Literal["trusted", "quarantined"], ...] = ("trusted",)
     gateways: tuple[str, ...] = ()
     pool: str | None = None
-    networks: tuple[Network, ...] = ()
+    networks: tuple[Network, ...] = Field((), max_length=MOST_NETWORKS)
     """Subnets that the tunnel reaches; empty means the gateway's own list."""
     dns: tuple[Address, ...] = ()
     session_lifetime_s: Seconds = 12 * 3600.0

@@ -66,6 +66,7 @@ class OstiaryContender:
                 "gateway": {
                     "pools": [{"name": "staff", "ipv4": POOL_IPV4, "ipv6": POOL_IPV6}],
                     "half_open_limit_per_address": 10_000,
+                    "sessions_per_device": 100_000,
                     "cookie_threshold": 10_000,
                 },
                 "aaa": {"interim_interval_s": 60.0},

@@ -137,6 +137,24 @@ class TestDown:
         assert [cause for _, cause in shell.aaa.ended] == [TerminateCause.NAS_REQUEST]
         assert len(shell.plane.installed) == 1
 
+    def test_a_device_with_as_many_sessions_as_it_may_loses_its_oldest(self) -> None:
+        shell = Shell()
+        clients = [shell.connect() for _ in range(4)]
+        assert [client.phase for client in clients] == [Phase.ESTABLISHED] * 4
+        fifth = shell.connect()
+        assert fifth.phase is Phase.ESTABLISHED
+        assert (clients[0].phase, clients[0].error) == (Phase.CLOSED, "deleted by the gateway")
+        assert [client.phase for client in clients[1:]] == [Phase.ESTABLISHED] * 3
+        assert [cause for _, cause in shell.aaa.ended] == [TerminateCause.NAS_REQUEST]
+        assert (len(shell.sessions), len(shell.plane.installed)) == (4, 4)
+
+    def test_another_device_is_not_counted(self) -> None:
+        shell = Shell()
+        clients = [shell.connect() for _ in range(4)]
+        shell.aaa.access = replace(LAPTOP, device_id="device-8")
+        assert shell.connect().phase is Phase.ESTABLISHED
+        assert [client.phase for client in clients] == [Phase.ESTABLISHED] * 4
+
     def test_the_child_sa_alone(self) -> None:
         shell = Shell()
         client = shell.connect()
