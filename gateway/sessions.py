@@ -8,7 +8,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 import structlog
 
@@ -322,13 +323,19 @@ def _matches(session: Session, selector: SessionSelector) -> bool:
 def _endpoints(sa: IkeSa) -> Endpoints:
     path = sa.path
     return Endpoints(
-        local=ip_address(path.local),
+        local=_address(path.local),
         local_port=path.local_port,
-        remote=ip_address(path.remote.partition("%")[0]),
+        remote=_address(path.remote),
         remote_port=path.remote_port,
         udp_encapsulation=sa.nat_local or sa.nat_remote,
         peer_behind_nat=sa.nat_remote,
     )
+
+
+@lru_cache(maxsize=4096)
+def _address(text: str) -> IPv4Address | IPv6Address:
+    """An address as a socket names it, without the zone of a link-local one."""
+    return ip_address(text.partition("%")[0])
 
 
 def _child_sa(sa: IkeSa, child: Child, replay_window_packets: int) -> ChildSa:

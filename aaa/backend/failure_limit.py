@@ -75,6 +75,8 @@ class FailureLimit:
 
 
 def _network(address: str) -> str:
+    if ":" not in address:
+        return address
     try:
         parsed = ip_address(address)
     except ValueError:

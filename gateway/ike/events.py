@@ -1,4 +1,7 @@
-"""Effects of the core: what the shell is asked to do, and what it is told. Answers come back as calls on the SA."""
+"""Effects of the core: what the shell is asked to do, and what it is told. Answers come back as calls on the SA.
+
+Not frozen, since a frozen dataclass takes three times as long to make, and a handshake makes seven of them.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +30,14 @@ class CloseCause(Enum):
     DATA_PLANE = "the data plane could not carry it"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EapStarted:
     """Open an EAP conversation, then call `eap_continue`."""
 
     sa: IkeSa
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EapReceived:
     """Give the packet to the conversation, then call `eap_continue`, `eap_succeeded` or `eap_failed`."""
 
@@ -42,7 +45,7 @@ class EapReceived:
     packet: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CertificateReceived:
     """Ask whether this chain (end entity first) may enter, then call `certificate_accepted` or `refuse`."""
 
@@ -50,7 +53,7 @@ class CertificateReceived:
     chain_der: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AssignmentWanted:
     """The peer is authenticated: find addresses and an SPI, then call `assign` or `refuse_child`.
 
@@ -64,7 +67,7 @@ class AssignmentWanted:
     initial_contact: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ChildReady:
     """Install this child SA, then call `child_installed` or `refuse_child`."""
 
@@ -72,14 +75,14 @@ class ChildReady:
     child: Child
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SaEstablished:
     """The peer is in."""
 
     sa: IkeSa
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ChildDeleted:
     """The peer deleted the child SA."""
 
@@ -87,21 +90,21 @@ class ChildDeleted:
     spi_in: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LivenessWanted:
     """Nothing came by IKE for a while: call `check_liveness` with the time of the last ESP packet."""
 
     sa: IkeSa
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PathChanged:
     """The peer's outer address changed behind a NAT."""
 
     sa: IkeSa
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HandshakeFailed:
     """A handshake ended without a session, by a decision of the gateway or of the peer itself."""
 
@@ -110,7 +113,7 @@ class HandshakeFailed:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ProposalRefused:
     """An IKE_SA_INIT that offered nothing acceptable; there is no SA."""
 
@@ -119,7 +122,7 @@ class ProposalRefused:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SaClosed:
     """The SA is over: remove its child SA, free its addresses. Emitted once for each SA."""
 

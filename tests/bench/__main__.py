@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("part", nargs="?", choices=("all", "handshakes", "throughput"), default="all")
     parser.add_argument("--only", choices=("ostiary", "strongswan"), help="measure one of them, without ratios")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contender (%(default)s)")
-    parser.add_argument("--handshakes", type=int, default=400, help="in each turn (%(default)s)")
+    parser.add_argument("--handshakes", type=int, default=2000, help="in each turn (%(default)s)")
     parser.add_argument(
         "--concurrency", type=int, nargs="+", default=(16, 64), help="handshakes at a time; each is measured (16 64)"
     )
