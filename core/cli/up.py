@@ -26,14 +26,18 @@ def _footer() -> str:
     return hint + "Ctrl-C stops everything."
 
 
+def command(name: str) -> Command:
+    """The process of one sub-command, in this interpreter."""
+    # -P: the working directory is nobody's place to put code in.
+    return Command(name, (sys.executable, "-P", "-m", "core.cli", name))
+
+
 @click.command()
 def up() -> None:
     """Run everything on this machine: gateway, portal and worker, until Ctrl-C."""
     settings = current_settings()
-    # -P: the working directory is nobody's place to put code in.
-    commands = [Command(name, (sys.executable, "-P", "-m", "core.cli", name)) for name in PROCESSES]
     supervisor = Supervisor(
-        commands,
+        [command(name) for name in PROCESSES],
         out=sys.stdout,
         err=sys.stderr,
         title=f"Ostiary is up; its state is in {settings.state_dir.absolute()}",
