@@ -76,6 +76,21 @@ class Endpoints:
 
 
 @dataclass(frozen=True, slots=True)
+class EspLifetime:
+    """When a pair of ESP SAs has to be replaced (soft) and when it stops to work (hard), RFC 4301 section 4.4.2.1.
+
+    Time runs from `install`; packets and bytes count for each direction alone, and None is no limit.
+    """
+
+    soft_s: float | None = None
+    hard_s: float | None = None
+    soft_packets: int | None = None
+    hard_packets: int | None = None
+    soft_bytes: int | None = None
+    hard_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ChildSa:
     """A pair of ESP SAs, ready to carry packets."""
 
@@ -92,6 +107,11 @@ class ChildSa:
     remote_selectors: tuple[TrafficSelector, ...]
     """Inner addresses of the client: its virtual addresses."""
     replay_window_packets: int
+    lineage: int
+    """The same number, above 0, for all child SAs that follow one another by rekeying, and no others: in the kernel
+    the reqid, which ties SAs to the policies that they share.
+    """
+    lifetime: EspLifetime = EspLifetime()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,21 +142,42 @@ class DataPlane(Protocol):
     description: str
     """One sentence for the operator: what was chosen and why."""
 
-    def allocate_spi(self) -> int:
-        """A random inbound SPI above 255 that no SA here uses; reserved until `install` or `remove`."""
-
-    def install(self, child: ChildSa) -> None:
+    def install(self, child: ChildSa, *, outbound: bool = True) -> None:
         """Start carrying packets.
 
+        Args:
+            child: the pair of SAs.
+            outbound: False where the peer rekeyed and does not expect our packets on the new pair yet (RFC 7296
+                section 2.8): the inbound SA works at once, the outbound one from `start_outbound` on, or from the
+                first authentic packet that comes in on the new pair, where the data plane sees that first.
+
         Raises:
-            DataPlaneError: it can't; nothing was changed.
+            DataPlaneError: it can't (an SPI that is in use, an algorithm that is missing); nothing was changed.
+        """
+
+    def start_outbound(self, spi_in: int) -> None:
+        """Send on this pair from now on, no more on older ones of its lineage.
+
+        Raises:
+            DataPlaneError: it can't.
+        """
+
+    def restrict(self, spi_in: int, local_selectors: tuple[TrafficSelector, ...]) -> None:
+        """From now on the pair carries no more than this, whatever was negotiated: both directions, at once.
+
+        The selectors lie within those of `install`; none at all stops everything.
+
+        Raises:
+            DataPlaneError: it can't; the pair carries nothing any more, for access was to be taken away.
         """
 
     def remove(self, spi_in: int) -> Counters | None:
         """Stop at once, both directions; the last counters, None where there is no such SA."""
 
     def move(self, spi_in: int, endpoints: Endpoints) -> None:
-        """The peer is at another outer address now (NAT rebinding); its packets go there from now on.
+        """Peer or gateway have another outer address now (NAT rebinding, MOBIKE): packets go there from now on.
+
+        No packet that is on its way is lost by it, and the counters go on.
 
         Raises:
             DataPlaneError: it can't.
@@ -146,8 +187,16 @@ class DataPlane(Protocol):
         """The counters now; None where there is no such SA."""
 
     def close(self) -> None:
-        """Remove everything that was made: SAs, addresses, routes, links."""
+        """Remove everything that was made: SAs, policies, addresses, routes, links."""
 
 
-RemoteMoved = Callable[[int, Address, int], None]
-"""Tells the gateway that authentic packets of an inbound SPI now come from another address (NAT rebinding)."""
+class DataPlaneEvents(Protocol):
+    """What a data plane tells the gateway, on the event loop's thread."""
+
+    def remote_moved(self, spi_in: int, remote: Address, remote_port: int) -> None:
+        """Authentic packets of this SA now come from another address (NAT rebinding)."""
+
+    def expired(self, spi_in: int, *, hard: bool) -> None:
+        """A lifetime is over. Soft, once for a pair: it is to be rekeyed. Hard: the pair carries nothing any more;
+        `remove` still has to be called, and returns the last counters.
+        """
