@@ -19,6 +19,8 @@ class Assignment:
     networks: tuple[IPv4Network | IPv6Network, ...]
     dns: tuple[IPv4Address | IPv6Address, ...]
     spi_in: int
+    dns_domains: tuple[str, ...] = ()
+    """What the DNS servers are to be asked for, lower-case A-labels; empty for everything."""
 
 
 @dataclass(frozen=True, slots=True)

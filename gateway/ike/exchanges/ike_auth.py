@@ -17,6 +17,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from gateway.ike import authentication
 from gateway.ike.admission import admit
 from gateway.ike.child import Assignment, Child
+from gateway.ike.configuration_reply import configuration_reply
 from gateway.ike.constants import (
     AuthMethod,
     CertEncoding,
@@ -40,7 +41,7 @@ from gateway.ike.keymat import derive_child_keys
 from gateway.ike.message import Payloads
 from gateway.ike.payloads.auth import Auth
 from gateway.ike.payloads.certificate import Certificate
-from gateway.ike.payloads.configuration import Configuration, ConfigurationAttribute
+from gateway.ike.payloads.configuration import Configuration
 from gateway.ike.payloads.identification import Identification
 from gateway.ike.payloads.notify import Notify, notify_payload
 from gateway.ike.payloads.security_association import Proposal, parse_proposals, proposals_to_bytes
@@ -50,8 +51,6 @@ from gateway.ike.states import Input, State
 
 if TYPE_CHECKING:
     from gateway.ike.sa import IkeSa
-
-IPV6_HOST_PREFIX = 128
 
 
 @dataclass(slots=True)
@@ -273,7 +272,7 @@ def finish(sa: IkeSa, state: IkeAuth) -> None:
         return
     payloads = [*state.proof]
     if state.configuration is not None:
-        payloads.append((PayloadType.CP, _configuration_reply(state.configuration, assignment).to_bytes()))
+        payloads.append((PayloadType.CP, configuration_reply(state.configuration, assignment).to_bytes()))
     payloads += [
         (PayloadType.SA, proposals_to_bytes((answer,))),
         (PayloadType.TSI, selectors_to_bytes(child.remote_selectors)),
@@ -289,18 +288,3 @@ def finish_without_child(sa: IkeSa, state: IkeAuth, error: IkeError) -> None:
     """The peer is authentic, but gets no child SA: the proof, and the reason (RFC 7296 section 1.2)."""
     notify = error.notify or NotifyType.TEMPORARY_FAILURE
     sa.respond(ExchangeType.IKE_AUTH, [*state.proof, notify_payload(notify, error.data)])
-
-
-def _configuration_reply(request: Configuration, assignment: Assignment) -> Configuration:
-    """What the client asked for and there is; asking twice for one thing gets it once."""
-    attributes: list[ConfigurationAttribute] = []
-    if assignment.virtual_ipv4 is not None:
-        attributes.append(ConfigurationAttribute(CfgAttribute.INTERNAL_IP4_ADDRESS, assignment.virtual_ipv4.packed))
-    if assignment.virtual_ipv6 is not None:
-        value = assignment.virtual_ipv6.packed + bytes((IPV6_HOST_PREFIX,))
-        attributes.append(ConfigurationAttribute(CfgAttribute.INTERNAL_IP6_ADDRESS, value))
-    for server in assignment.dns:
-        kind = CfgAttribute.INTERNAL_IP4_DNS if server.version == 4 else CfgAttribute.INTERNAL_IP6_DNS
-        if request.has(kind):
-            attributes.append(ConfigurationAttribute(kind, server.packed))
-    return Configuration(CfgType.REPLY, tuple(attributes))
