@@ -6,9 +6,9 @@ from typing import Protocol
 
 from core.errors import OstiaryError
 from core.settings import GatewaySettings
-from gateway.dataplane.interface import DataPlane, Network, RemoteMoved
+from gateway.dataplane.interface import DataPlane, DataPlaneEvents, Network
 from gateway.dataplane.kernel_esp import kernel_esp
-from gateway.dataplane.userspace.plane import UserspacePlane, Watcher
+from gateway.dataplane.userspace.plane import Loop, UserspacePlane
 from gateway.dataplane.userspace.tun import TunDevice, TunSettings
 from gateway.dataplane.userspace.udp_batch import EspTransmitter
 
@@ -29,17 +29,17 @@ class OpenDataPlane(DataPlane, Protocol):
 
 
 def open_data_plane(
-    loop: Watcher,
+    loop: Loop,
     settings: GatewaySettings,
     transmitter: EspTransmitter,
-    remote_moved: RemoteMoved,
+    events: DataPlaneEvents,
 ) -> OpenDataPlane:
     """Open the data plane that the settings ask for.
 
     Args:
-        loop: watches the TUN device of the userspace data plane.
+        loop: watches the TUN device of the userspace data plane, and times lifetimes.
         transmitter: sends ESP packets from the gateway's sockets.
-        remote_moved: told when a client's NAT gave it another address or port.
+        events: told when a client's NAT gave it another address or port, and of lifetimes.
 
     Raises:
         OstiaryError: it can't be had on this machine, with what to do about it.
@@ -54,7 +54,7 @@ def open_data_plane(
         loop,
         device,
         transmitter,
-        remote_moved,
+        events,
         description=f"userspace, ESP in Python over the TUN device {settings.tun_name}: {_why(settings)}",
     )
 

@@ -56,7 +56,7 @@ def child_sa(suite: EspSuite) -> ChildSa:
     endpoints = Endpoints(ip_address("192.0.2.1"), 4500, ip_address("198.51.100.2"), 4500, True)
     # Each side may send and receive as either, so that one packet fits both directions.
     both = tuple(TrafficSelector.from_network(ip_network(text)) for text in ("10.99.0.2/32", "10.1.0.0/24"))
-    return ChildSa(0x1000, 0x1000, suite, keys(suite), keys(suite), endpoints, both, both, 1024)
+    return ChildSa(0x1000, 0x1000, suite, keys(suite), keys(suite), endpoints, both, both, 1024, 1)
 
 
 def stream() -> list[bytes]:
@@ -157,6 +157,7 @@ def measure_pipelines(timer: Timer, suite: EspSuite) -> None:
         router,
         read,
         lambda batch, size, endpoints: sent.append((bytes(batch), size)),
+        lambda child: None,
         Statistics(),
         MAX_SEGMENTS,
         MAX_BATCH_BYTES,
@@ -169,7 +170,14 @@ def measure_pipelines(timer: Timer, suite: EspSuite) -> None:
 
     timer.measure(f"outbound {suite}", pump)
 
-    inbound = Inbound({0x1000: child}, lambda parts: True, lambda child, remote: None, time.monotonic, Statistics())
+    inbound = Inbound(
+        {0x1000: child},
+        lambda parts: True,
+        lambda child, remote: None,
+        lambda child: None,
+        time.monotonic,
+        Statistics(),
+    )
     to_read.extend(reversed(packets))
     outbound.pump()
     [(batch, size)] = sent

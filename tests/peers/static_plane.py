@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from gateway.dataplane.interface import ChildSa, Endpoints, EspCipher, EspIntegrity, EspKeys, EspSuite
+from gateway.dataplane.interface import Address, ChildSa, Endpoints, EspCipher, EspIntegrity, EspKeys, EspSuite
 from gateway.dataplane.userspace.plane import UserspacePlane
 from gateway.dataplane.userspace.tun import TunDevice, TunSettings
 from gateway.ike.selectors import TrafficSelector
@@ -76,7 +76,20 @@ class StaticPlane:
             tuple(TrafficSelector.from_network(ip_network(network)) for network in self.local_networks),
             tuple(TrafficSelector.from_network(ip_network(network)) for network in self.remote_networks),
             1024,
+            1,
         )
+
+
+class PrintedEvents:
+    """What the plane tells, on standard output."""
+
+    def remote_moved(self, spi_in: int, remote: Address, remote_port: int) -> None:
+        """See `DataPlaneEvents`."""
+        print(f"moved {remote} {remote_port}", flush=True)
+
+    def expired(self, spi_in: int, *, hard: bool) -> None:
+        """See `DataPlaneEvents`."""
+        print("hard lifetime over" if hard else "soft lifetime over", flush=True)
 
 
 async def serve(settings: StaticPlane) -> None:
@@ -85,7 +98,7 @@ async def serve(settings: StaticPlane) -> None:
     stopping = asyncio.Event()
     transport = Transport(loop, (ip_address("0.0.0.0"), ip_address("::")), 500, PORT)
     device = TunDevice.open(TunSettings(TUN, settings.mtu_bytes, tuple(map(ip_network, settings.pools))))
-    plane = UserspacePlane(loop, device, transport.esp, lambda spi, address, port: print(f"moved {address} {port}"))
+    plane = UserspacePlane(loop, device, transport.esp, PrintedEvents())
     child = settings.child_sa()
     plane.install(child)
 

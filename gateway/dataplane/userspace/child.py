@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from ipaddress import ip_address
+from typing import Protocol
 
 from gateway.dataplane.interface import ChildSa, Counters, DataPlaneError, Endpoints
+from gateway.dataplane.lifetime import bounded
 from gateway.dataplane.userspace.esp import make_opener, make_sealer
 from gateway.dataplane.userspace.replay import ReplayWindow
 from gateway.dataplane.userspace.router import SelectorGuard
+from gateway.ike.selectors import TrafficSelector
+
+_NEVER = 1 << 128
+
+
+class Timer(Protocol):
+    """A call that is to come."""
+
+    def cancel(self) -> None:
+        """It shall not."""
 
 
 class Child:
@@ -19,20 +31,28 @@ class Child:
     """
 
     __slots__ = (
+        "byte_mark",
         "bytes_in",
         "bytes_out",
         "endpoints",
+        "exhausted",
         "failures",
         "inbound",
         "last_in_s",
+        "lifetime",
         "opener",
         "outbound",
+        "packet_mark",
         "packets_in",
         "packets_out",
         "remote_name",
         "replays",
         "sa",
         "sealer",
+        "soft_told",
+        "stopped",
+        "timers",
+        "waiting",
         "window",
     )
 
@@ -55,6 +75,18 @@ class Child:
         self.bytes_in = self.packets_in = self.bytes_out = self.packets_out = 0
         self.replays = self.failures = 0
         self.last_in_s = 0.0
+        self.waiting = False
+        """Whether nothing is sent on it yet."""
+        self.stopped = False
+        """Whether it is removed, or its hard lifetime over."""
+        self.exhausted = False
+        """Whether it has no sequence numbers left to send with."""
+        self.soft_told = False
+        self.timers: list[Timer] = []
+        self.lifetime = bounded(sa.lifetime, esn=sa.suite.esn)
+        self.packet_mark, self.byte_mark = _NEVER, _NEVER
+        """What either direction reaches when there is something to do about the lifetime."""
+        self._set_marks(self.lifetime.soft_packets, self.lifetime.soft_bytes)
         self.move(sa.endpoints)
 
     def move(self, endpoints: Endpoints) -> None:
@@ -62,6 +94,39 @@ class Child:
         self.endpoints = endpoints
         self.remote_name = (str(endpoints.remote), endpoints.remote_port)
         """The peer as a socket names it, so that a packet from where it was is one comparison."""
+
+    def restrict(self, local_selectors: tuple[TrafficSelector, ...]) -> None:
+        """Carry no more than this from now on."""
+        self.inbound = SelectorGuard(self.sa.remote_selectors, local_selectors)
+        self.outbound = SelectorGuard(local_selectors, self.sa.remote_selectors)
+
+    def tell_soft(self) -> bool:
+        """Whether the end of the soft lifetime is still to be told; from now on only the hard one is looked at."""
+        first = not self.soft_told
+        self.soft_told = True
+        self._set_marks(self.lifetime.hard_packets, self.lifetime.hard_bytes)
+        return first
+
+    def hard_limit_reached(self) -> bool:
+        """Whether packets, bytes or sequence numbers are used up."""
+        packets, octets = self.lifetime.hard_packets, self.lifetime.hard_bytes
+        return (
+            self.exhausted
+            or (packets is not None and max(self.packets_in, self.packets_out) >= packets)
+            or (octets is not None and max(self.bytes_in, self.bytes_out) >= octets)
+        )
+
+    def _set_marks(self, packets: int | None, octets: int | None) -> None:
+        hard = self.lifetime
+        self.packet_mark = min(_NEVER if limit is None else limit for limit in (packets, hard.hard_packets))
+        self.byte_mark = min(_NEVER if limit is None else limit for limit in (octets, hard.hard_bytes))
+
+    def stop(self) -> None:
+        """Nothing is sent or received with it any more."""
+        self.stopped = True
+        for timer in self.timers:
+            timer.cancel()
+        self.timers.clear()
 
     def comes_from_elsewhere(self, host: str, port: int) -> bool:
         """Whether this is another address than the peer's, and not just another spelling of it."""

@@ -52,6 +52,7 @@ class Inbound:
         children: by inbound SPI; shared with the plane, which changes it.
         write: hands the parts of one packet to the device, False where it does not take it.
         moved: a peer's newest packet came from another address.
+        due: a child SA reached a mark of its lifetime, or the peer began to use it.
         now: monotonic seconds.
     """
 
@@ -60,12 +61,14 @@ class Inbound:
         children: dict[int, Child],
         write: Callable[[Parts], bool],
         moved: Callable[[Child, tuple[str, int]], None],
+        due: Callable[[Child], None],
         now: Callable[[], float],
         statistics: Statistics,
     ) -> None:
         self._children = children
         self._write_device = write
         self._moved = moved
+        self._due = due
         self._now = now
         self._statistics = statistics
         self._coalescer = TcpCoalescer(self._write)
@@ -161,7 +164,17 @@ class Inbound:
         self._used = used
         if moved and may_move_to is not None:
             self._moved(child, may_move_to)
+        if (
+            child.packets_in >= child.packet_mark
+            or child.bytes_in >= child.byte_mark
+            or (child.waiting and child.last_in_s)
+        ):
+            self._due(child)
         return start
+
+    def distrust(self) -> None:
+        """What selectors allow has changed: the next packet of a flow is looked at like the first."""
+        self._coalescer.forget_latest()
 
     def flush(self) -> None:
         """Write what was held back to be joined."""
@@ -176,6 +189,7 @@ class Outbound:
     Args:
         read: the next packet of the device, None when there is none.
         send: sends packets of one size that lie one after the other, the last may be shorter.
+        due: a child SA reached a mark of its lifetime, or has no sequence numbers left.
         budget_packets: read at one go, so that the event loop comes to its other work.
     """
 
@@ -184,6 +198,7 @@ class Outbound:
         router: Router,
         read: Callable[[], bytes | None],
         send: Callable[[memoryview, int, Endpoints], None],
+        due: Callable[[Child], None],
         statistics: Statistics,
         max_segments: int,
         max_batch_bytes: int,
@@ -192,6 +207,7 @@ class Outbound:
         self._router = router
         self._read = read
         self._send = send
+        self._due = due
         self._statistics = statistics
         self._max_segments = max_segments
         self._max_batch_bytes = max_batch_bytes
@@ -215,7 +231,11 @@ class Outbound:
             else:
                 queue.append(packet)
         for child, packets in queues.items():
+            if child.stopped:
+                continue
             self._send_all(child, packets)
+            if child.packets_out >= child.packet_mark or child.bytes_out >= child.byte_mark or child.exhausted:
+                self._due(child)
 
     def _send_all(self, child: Child, packets: list[bytes]) -> None:
         """Seal the packets in order; each run of one size, with a shorter one to end it, is one batch."""
@@ -228,6 +248,7 @@ class Outbound:
                 end = seal_into(packet, NEXT_HEADER_IPV4 if packet[0] >> 4 == 4 else NEXT_HEADER_IPV6, arena, start)
             except SequenceExhausted:
                 self._statistics.exhausted += len(packets) - number
+                child.exhausted = True
                 break
             inner_bytes += len(packet)
             child.packets_out += 1

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from ipaddress import ip_address
 from typing import Protocol
 
@@ -16,20 +17,18 @@ from gateway.dataplane.interface import (
     ChildSa,
     Counters,
     DataPlaneError,
+    DataPlaneEvents,
     Endpoints,
-    RemoteMoved,
 )
-from gateway.dataplane.userspace.child import Child
+from gateway.dataplane.userspace.child import Child, Timer
 from gateway.dataplane.userspace.offload import Parts
 from gateway.dataplane.userspace.pipelines import Inbound, Outbound, Statistics
 from gateway.dataplane.userspace.router import Router
 from gateway.dataplane.userspace.tun import DeviceGone
 from gateway.dataplane.userspace.udp_batch import MAX_BATCH_BYTES, MAX_SEGMENTS
+from gateway.ike.selectors import TrafficSelector
 
 _log = structlog.get_logger(__name__)
-
-_FIRST_SPI = 256
-"""1 to 255 are reserved (RFC 4303 section 2.1)."""
 
 
 class Transmitter(Protocol):
@@ -45,7 +44,7 @@ class Transmitter(Protocol):
         """Nothing is sent to these endpoints any more."""
 
 
-class Watcher(Protocol):
+class Loop(Protocol):
     """The event loop, as far as it is needed here."""
 
     def add_reader(self, fd: int, callback: Callable[[], object], /) -> None:
@@ -53,6 +52,9 @@ class Watcher(Protocol):
 
     def remove_reader(self, fd: int, /) -> bool:
         """Stop that."""
+
+    def call_later(self, delay: float, callback: Callable[[], object], /) -> Timer:
+        """Call back once, in so many seconds."""
 
 
 class Device(Protocol):
@@ -78,10 +80,12 @@ class UserspacePlane:
     raise: what can't be used is counted and dropped.
 
     Args:
-        loop: where the device is watched, from now until `close`.
+        loop: where the device is watched, from now until `close`, and lifetimes run.
         device: the TUN device; closed with the plane.
         transmitter: where ESP packets leave.
-        remote_moved: told after the plane itself has begun to send to the new address.
+        events: told after the plane itself has done what follows: a moved peer is sent to at its new address, a pair
+            whose hard lifetime is over is stopped. Packets and bytes are looked at once a batch, so a limit may be
+            passed by some hundred packets.
         description: why this data plane, one sentence for the operator.
         now: monotonic seconds.
         random: octets that no one can predict.
@@ -91,10 +95,10 @@ class UserspacePlane:
 
     def __init__(
         self,
-        loop: Watcher,
+        loop: Loop,
         device: Device,
         transmitter: Transmitter,
-        remote_moved: RemoteMoved,
+        events: DataPlaneEvents,
         *,
         description: str = "ESP in Python over a TUN device",
         now: Callable[[], float] = time.monotonic,
@@ -104,17 +108,20 @@ class UserspacePlane:
         self._loop = loop
         self._device = device
         self._transmitter = transmitter
-        self._remote_moved = remote_moved
+        self._events = events
         self._random = random
         self._children: dict[int, Child] = {}
-        self._reserved: set[int] = set()
+        """All that were installed and not removed."""
+        self._receiving: dict[int, Child] = {}
+        """Those whose hard lifetime is not over."""
         self._router = Router()
         self._statistics = Statistics()
-        self._inbound = Inbound(self._children, device.write, self._move_to_newest, now, self._statistics)
+        self._inbound = Inbound(self._receiving, device.write, self._move_to_newest, self._due, now, self._statistics)
         self._outbound = Outbound(
             self._router,
             device.read,
             transmitter.send_segments,
+            self._due,
             self._statistics,
             MAX_SEGMENTS,
             MAX_BATCH_BYTES,
@@ -122,30 +129,41 @@ class UserspacePlane:
         self._closed = False
         loop.add_reader(device.fileno(), self._pump)
 
-    def allocate_spi(self) -> int:
-        """See `DataPlane`."""
-        while True:
-            spi = int.from_bytes(self._random(4), "big")
-            if spi >= _FIRST_SPI and spi not in self._children and spi not in self._reserved:
-                self._reserved.add(spi)
-                return spi
-
-    def install(self, child: ChildSa) -> None:
+    def install(self, child: ChildSa, *, outbound: bool = True) -> None:
         """See `DataPlane`."""
         if child.spi_in in self._children:
             raise DataPlaneError(f"child SA {child.spi_in:08x} exists already")
         state = Child(child, self._random)
-        self._reserved.discard(child.spi_in)
-        self._children[child.spi_in] = state
-        self._router.add(state)
+        self._children[child.spi_in] = self._receiving[child.spi_in] = state
+        for after_s, hard in ((state.lifetime.soft_s, False), (state.lifetime.hard_s, True)):
+            if after_s is not None:
+                state.timers.append(self._loop.call_later(after_s, partial(self._expire, state, hard=hard)))
+        if outbound:
+            self._router.add(state)
+        else:
+            state.waiting = True
+
+    def start_outbound(self, spi_in: int) -> None:
+        """See `DataPlane`."""
+        child = self._children.get(spi_in)
+        if child is None or child.stopped:
+            raise DataPlaneError(f"child SA {spi_in:08x} is gone")
+        self._start_outbound(child)
+
+    def restrict(self, spi_in: int, local_selectors: tuple[TrafficSelector, ...]) -> None:
+        """See `DataPlane`; a pair that is not there carries nothing anyway."""
+        child = self._children.get(spi_in)
+        if child is not None:
+            child.restrict(local_selectors)
+            self._router.forget_flows()
+            self._inbound.distrust()
 
     def remove(self, spi_in: int) -> Counters | None:
         """See `DataPlane`."""
-        self._reserved.discard(spi_in)
         child = self._children.pop(spi_in, None)
         if child is None:
             return None
-        self._router.remove(child)
+        self._stop(child)
         self._transmitter.forget(child.endpoints)
         return child.counters()
 
@@ -214,7 +232,37 @@ class UserspacePlane:
             return
         address: Address = ip_address(remote[0])
         self._change_endpoints(child, replace(child.endpoints, remote=address, remote_port=remote[1]))
-        self._remote_moved(child.sa.spi_in, address, remote[1])
+        self._events.remote_moved(child.sa.spi_in, address, remote[1])
+
+    def _due(self, child: Child) -> None:
+        """The peer began to use a pair that we do not send on yet, or a mark of its lifetime is reached."""
+        if child.stopped:
+            return
+        if child.waiting and child.last_in_s:
+            self._start_outbound(child)
+        if child.hard_limit_reached():
+            self._expire(child, hard=True)
+        elif max(child.packets_in, child.packets_out) >= child.packet_mark or (
+            max(child.bytes_in, child.bytes_out) >= child.byte_mark
+        ):
+            self._expire(child, hard=False)
+
+    def _expire(self, child: Child, *, hard: bool) -> None:
+        if hard:
+            self._stop(child)
+        elif not child.tell_soft():
+            return
+        self._events.expired(child.sa.spi_in, hard=hard)
+
+    def _start_outbound(self, child: Child) -> None:
+        if child.waiting:
+            child.waiting = False
+            self._router.add(child)
+
+    def _stop(self, child: Child) -> None:
+        child.stop()
+        self._receiving.pop(child.sa.spi_in, None)
+        self._router.remove(child)
 
     def _change_endpoints(self, child: Child, endpoints: Endpoints) -> None:
         self._transmitter.forget(child.endpoints)

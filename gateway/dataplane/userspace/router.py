@@ -86,11 +86,12 @@ class SelectorGuard:
 class Router:
     """Finds the child SA of a packet that leaves for a client: exact addresses first, then ranges, newest first.
 
-    A newer child SA for the same addresses takes over (a rekey); when it goes, an older one that is still there
-    carries on.
+    Of a lineage only the newest child SA sends; when it goes, the one before it that is still there carries on.
     """
 
     def __init__(self) -> None:
+        self._lineages: dict[int, list[Child]] = {}
+        """Oldest first; the last one of each sends."""
         self._exact: dict[bytes, list[Child]] = {}
         self._ranges: list[tuple[TrafficSelector, Child]] = []
         self._flows: dict[bytes, Child] = {}
@@ -100,7 +101,14 @@ class Router:
         """Packets that were malformed, or outside the selectors of the child SA that has the destination."""
 
     def add(self, child: Child) -> None:
-        """Route to this child SA what its remote selectors name."""
+        """Route to this child SA what its remote selectors name, and nothing to those before it of its lineage."""
+        lineage = self._lineages.setdefault(child.sa.lineage, [])
+        if lineage:
+            self._unroute(lineage[-1])
+        lineage.append(child)
+        self._route(child)
+
+    def _route(self, child: Child) -> None:
         for selector in child.sa.remote_selectors:
             if selector.start == selector.end:
                 children = self._exact.setdefault(_address_key(selector), [])
@@ -112,6 +120,23 @@ class Router:
 
     def remove(self, child: Child) -> None:
         """Route nothing to it any more."""
+        lineage = self._lineages.get(child.sa.lineage, [])
+        if child not in lineage:
+            return
+        sent = lineage[-1] is child
+        lineage.remove(child)
+        if not lineage:
+            del self._lineages[child.sa.lineage]
+        if sent:
+            self._unroute(child)
+            if lineage:
+                self._route(lineage[-1])
+
+    def forget_flows(self) -> None:
+        """What selectors allow has changed: look at them again."""
+        self._flows.clear()
+
+    def _unroute(self, child: Child) -> None:
         for selector in child.sa.remote_selectors:
             children = self._exact.get(_address_key(selector), [])
             if child in children:

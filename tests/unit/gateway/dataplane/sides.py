@@ -16,6 +16,7 @@ from gateway.dataplane.interface import (
     EspCipher,
     EspIntegrity,
     EspKeys,
+    EspLifetime,
     EspSuite,
 )
 from gateway.dataplane.userspace.offload import Parts
@@ -25,6 +26,7 @@ from gateway.ike.selectors import TrafficSelector
 from tests.unit.gateway.dataplane.packets import as_the_kernel_would
 
 GCM = EspSuite(EspCipher.AES_GCM_16, 128, EspIntegrity.NONE, False)
+UNLIMITED = EspLifetime()
 CLIENT_SPI, GATEWAY_SPI = 0x0C110001, 0x6A7E0001
 CLIENT = ("198.51.100.2", 40500)
 GATEWAY = ("192.0.2.1", 4500)
@@ -32,11 +34,41 @@ CLIENT_INNER, CLIENT_INNER_6 = "10.99.0.2", "fd99::2"
 SERVER, SERVER_6 = "10.1.0.10", "fd01::10"
 
 
+class Timer:
+    """A call that is to come."""
+
+    def __init__(self, due: float, callback: Callable[[], object]) -> None:
+        self.due, self.callback, self.cancelled = due, callback, False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
 class Loop:
     """What a data plane needs of an event loop; `turn` is when the device is readable."""
 
     def __init__(self) -> None:
         self.readers: dict[int, Callable[[], object]] = {}
+        self.elapsed_s = 0.0
+        self._timers: list[Timer] = []
+
+    def call_later(self, delay: float, callback: Callable[[], object], /) -> Timer:
+        timer = Timer(self.elapsed_s + delay, callback)
+        self._timers.append(timer)
+        return timer
+
+    @property
+    def pending(self) -> list[float]:
+        """When calls are to come."""
+        return sorted(timer.due for timer in self._timers if not timer.cancelled)
+
+    def let_pass(self, seconds: float) -> None:
+        """Make the calls that are due by then, in order."""
+        self.elapsed_s += seconds
+        for timer in sorted(self._timers, key=lambda timer: timer.due):
+            if timer.due <= self.elapsed_s and not timer.cancelled:
+                timer.cancel()
+                timer.callback()
 
     def add_reader(self, fd: int, callback: Callable[[], object], /) -> None:
         self.readers[fd] = callback
@@ -120,15 +152,17 @@ class Side:
     loop: Loop = field(default_factory=Loop)
     transmitter: Sent = field(default_factory=Sent)
     moves: list[tuple[int, Address, int]] = field(default_factory=list)
+    ends: list[tuple[int, str]] = field(default_factory=list)
+    """Lifetimes that were over: SPI, and `soft` or `hard`."""
     now: float = 100.0
-    on_move: Callable[[int], object] | None = None
+    on_event: Callable[[int], object] | None = None
 
     def __post_init__(self) -> None:
         self.plane = UserspacePlane(
             self.loop,
             self.device,
             self.transmitter,
-            self._moved,
+            self,
             now=lambda: self.now,
             random=os.urandom,
         )
@@ -138,10 +172,15 @@ class Side:
         """What left since the last `seal`."""
         return self.transmitter.batches
 
-    def _moved(self, spi: int, address: Address, port: int) -> None:
-        self.moves.append((spi, address, port))
-        if self.on_move is not None:
-            self.on_move(spi)
+    def remote_moved(self, spi_in: int, remote: Address, remote_port: int) -> None:
+        self.moves.append((spi_in, remote, remote_port))
+        if self.on_event is not None:
+            self.on_event(spi_in)
+
+    def expired(self, spi_in: int, *, hard: bool) -> None:
+        self.ends.append((spi_in, "hard" if hard else "soft"))
+        if self.on_event is not None:
+            self.on_event(spi_in)
 
     def seal(self, *packets: bytes) -> list[bytes]:
         """The ESP packets for inner ones that the device brings."""
@@ -185,6 +224,8 @@ def child_sa(
     client: tuple[TrafficSelector, ...] = selectors(CLIENT_INNER, CLIENT_INNER_6),
     udp: bool = True,
     spis: tuple[int, int] = (GATEWAY_SPI, CLIENT_SPI),
+    lineage: int = 0,
+    lifetime: EspLifetime = UNLIMITED,
 ) -> ChildSa:
     """The gateway's half of a child SA with one client."""
     salt = 0 if suite.cipher is EspCipher.AES_CBC else 4
@@ -193,7 +234,7 @@ def child_sa(
         EspKeys(bytes([fill]) * (suite.key_bits // 8 + salt), bytes([fill + 1]) * mac_bytes) for fill in (10, 20)
     )
     endpoints = Endpoints(ip_address(GATEWAY[0]), GATEWAY[1], ip_address(CLIENT[0]), CLIENT[1], udp)
-    return ChildSa(*spis, suite, first, second, endpoints, inside, client, 64)
+    return ChildSa(*spis, suite, first, second, endpoints, inside, client, 64, lineage or spis[0], lifetime)
 
 
 def other_half(child: ChildSa) -> ChildSa:

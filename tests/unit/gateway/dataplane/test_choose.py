@@ -13,14 +13,14 @@ from gateway.dataplane.choose import open_data_plane, pool_networks
 from gateway.dataplane.kernel_esp import KernelEsp
 from gateway.dataplane.userspace.tun import DeviceGone, TunDevice, TunSettings, gateway_address
 from gateway.dataplane.userspace.udp_batch import EspTransmitter
-from tests.unit.gateway.dataplane.sides import Loop, MemoryDevice
+from tests.unit.gateway.dataplane.sides import Loop, MemoryDevice, Side
 
 
 def opened(monkeypatch: pytest.MonkeyPatch, settings: GatewaySettings, kernel: KernelEsp) -> str:
     """The description of the data plane that is opened with a kernel like this."""
     monkeypatch.setattr(choose, "kernel_esp", lambda: kernel)
     monkeypatch.setattr(TunDevice, "open", lambda settings: MemoryDevice())
-    plane = open_data_plane(Loop(), settings, EspTransmitter(lambda endpoints: None), lambda spi, address, port: None)
+    plane = open_data_plane(Loop(), settings, EspTransmitter(lambda endpoints: None), Side())
     assert plane.name == "userspace"
     plane.close()
     return plane.description
@@ -48,7 +48,7 @@ def test_kernel_is_refused_with_a_way_out() -> None:
             Loop(),
             GatewaySettings(data_plane="kernel"),
             EspTransmitter(lambda endpoints: None),
-            lambda *arguments: None,
+            Side(),
         )
     assert caught.value.fix == 'set gateway.data_plane = "auto" or "userspace"'
 
