@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from gateway.ike.authentication import PrivateKey
 from gateway.ike.payloads.identification import Identification
-from gateway.ike.proposals import MODERN, ProposalPolicy
+from gateway.ike.policy import MODERN, ProposalPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,16 @@ class ResponderConfig:
     dpd_interval_s: float = 30.0
     keepalive_interval_s: float = 20.0
     retransmit_timeouts_s: tuple[float, ...] = (2.0, 3.0, 5.0, 8.0, 12.0)
+    ike_rekey_s: float = 14 * 3600.0
+    """After which we rekey an IKE SA, if its peer has not. Clients do it after 2 to 8 hours and prefer it so."""
+    children_limit: int = 8
+    """Child SAs of one IKE SA, beside those that were just replaced."""
+    replaced_linger_s: float = 3.0
+    """How long a child SA that was replaced still takes packets in."""
+    replaced_delete_s: float = 30.0
+    """How long a replaced IKE SA waits for the peer's Delete before it sends its own."""
+    retry_delay_s: float = 10.0
+    """After TEMPORARY_FAILURE; each further time so much longer."""
     refused_delete_delay_s: float = 0.5
     """Between the response that refuses a child SA and the Delete of the IKE SA."""
     linger_s: float = 10.0

@@ -1,21 +1,26 @@
-"""Which suites are acceptable, and the choice among what a peer offers (RFC 7296 sections 2.7 and 3.3)."""
+"""Suites, and the choice among what a peer offers (RFC 7296 sections 2.7 and 3.3, RFC 9370 section 2.2.1).
+
+A proposal with additional key exchanges goes before one without, an AEAD before a cipher with HMAC; then the peer's
+order of proposals decides, and within a proposal the policy's order of algorithms.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TypeVar
+from typing import Generic, TypeVar
 
-from gateway.ike.constants import Encr, Esn, Group, Integ, Prf, ProtocolId, TransformType
+from gateway.ike.constants import ADDITIONAL_KE_TYPES, Encr, Esn, Group, Integ, Prf, ProtocolId, TransformType
 from gateway.ike.crypto.protection import AEAD_CIPHERS
-from gateway.ike.errors import NoProposalChosen
+from gateway.ike.errors import InvalidKePayload, NoProposalChosen
 from gateway.ike.payloads.security_association import (
     Proposal,
     Transform,
     parse_proposals,
     proposals_to_bytes,
 )
+from gateway.ike.policy import ProposalPolicy
 
 LAST_RESERVED_SPI = 255
 """ESP SPIs up to here are not to be used (RFC 4303 section 2.1)."""
@@ -33,88 +38,68 @@ class IkeSuite:
     integ: Integ
     prf: Prf
     group: Group
+    additional: tuple[Group, ...] = ()
+    """Key exchanges that follow the first one, in their order (RFC 9370)."""
 
     def __str__(self) -> str:
         integrity = "" if self.integ is Integ.NONE else f"/{self.integ.name}"
-        return f"{_encr_name(self.encr, self.key_bits)}{integrity}/PRF_{self.prf.name}/{self.group.name}"
+        groups = "+".join(group.name for group in (self.group, *self.additional))
+        return f"{_encr_name(self.encr, self.key_bits)}{integrity}/PRF_{self.prf.name}/{groups}"
 
 
 @dataclass(frozen=True, slots=True)
 class ChildSuite:
-    """What protects a child SA (ESP)."""
+    """What protects a child SA (ESP), and the key exchange that its keys come from, if any."""
 
     encr: Encr
     key_bits: int
     integ: Integ
     esn: bool
+    group: Group | None = None
+    """None where the keys come from the IKE SA alone, without perfect forward secrecy."""
+    additional: tuple[Group, ...] = ()
+    """Key exchanges that follow that of `group` (RFC 9370)."""
 
     def __str__(self) -> str:
         integrity = "" if self.integ is Integ.NONE else f"/{self.integ.name}"
-        return f"{_encr_name(self.encr, self.key_bits)}{integrity}{'/ESN' if self.esn else ''}"
+        groups = [group.name for group in (self.group, *self.additional) if group is not None]
+        exchange = f"/{'+'.join(groups)}" if groups else ""
+        return f"{_encr_name(self.encr, self.key_bits)}{integrity}{exchange}{'/ESN' if self.esn else ''}"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ProposalPolicy:
-    """The acceptable algorithms, best first. What is not here is refused, and said so."""
-
-    name: str
-    encr: tuple[tuple[Encr, int], ...]
-    prf: tuple[Prf, ...]
-    integ: tuple[Integ, ...]
-    groups: tuple[Group, ...]
+# --- The choice of an IKE SA's suite ------------------------------------------------------------------------
 
 
-MODERN = ProposalPolicy(
-    name="modern",
-    encr=(
-        (Encr.AES_GCM_16, 256),
-        (Encr.AES_GCM_16, 128),
-        (Encr.CHACHA20_POLY1305, 0),
-        (Encr.AES_CBC, 256),
-        (Encr.AES_CBC, 128),
-        (Encr.AES_CBC, 192),
-        (Encr.AES_GCM_16, 192),
-    ),
-    prf=(Prf.HMAC_SHA2_256, Prf.HMAC_SHA2_384, Prf.HMAC_SHA2_512),
-    integ=(Integ.HMAC_SHA2_256_128, Integ.HMAC_SHA2_384_192, Integ.HMAC_SHA2_512_256),
-    groups=(
-        Group.CURVE25519,
-        Group.ECP_256,
-        Group.ECP_384,
-        Group.ECP_521,
-        Group.MODP_3072,
-        Group.MODP_4096,
-        Group.MODP_2048,
-    ),
-)
+def choose_ike(
+    proposals: Sequence[Proposal],
+    policy: ProposalPolicy,
+    ke_group: int,
+    spi: bytes = b"",
+    *,
+    additional: bool = False,
+) -> tuple[IkeSuite, Proposal, bytes]:
+    """Choose the suite of an IKE SA; return it, the proposal that answers, and the peer's SPI.
 
+    Within a proposal, the group that the peer sent a KE payload of is taken where it is acceptable.
 
-def choose_ike(proposals: Sequence[Proposal], policy: ProposalPolicy, ke_group: int) -> tuple[IkeSuite, Proposal]:
-    """Choose the suite of an IKE SA, and the proposal that answers it.
-
-    The peer's order of proposals decides, then our order of algorithms; but the group that the peer sent a KE
-    payload of is taken where it is acceptable, which saves a round trip.
+    Args:
+        spi: ours, for the new SA of a rekeying (8 bytes); empty in IKE_SA_INIT, where proposals have none.
+        additional: the peer can do additional key exchanges in what follows.
 
     Raises:
         NoProposalChosen: nothing acceptable; the message says what was offered.
+        InvalidKePayload: the KE payload is of another group than the one chosen.
     """
-    for proposal in proposals:
-        if proposal.protocol != ProtocolId.IKE or proposal.spi or not _is_understood(proposal):
-            continue
-        cipher = _choose_cipher(proposal, policy)
-        prf = _first(policy.prf, proposal.of_type(TransformType.PRF))
-        groups = tuple(g for g in policy.groups if g == ke_group) + policy.groups
-        group = _first(groups, proposal.of_type(TransformType.KE))
-        if cipher is None or prf is None or group is None:
-            continue
-        encr, key_bits, integ = cipher
-        suite = IkeSuite(encr, key_bits, integ, prf, group)
-        return suite, Proposal(proposal.number, ProtocolId.IKE, b"", ike_transforms(suite))
-    raise NoProposalChosen(f"offered {describe(proposals)}; allowed by policy {policy.name!r}: {policy_text(policy)}")
+    suite, answer, peer_spi = _choose_ike(proposals, policy, ke_group, spi, additional)
+    if suite.group != ke_group:
+        raise InvalidKePayload(suite.group)
+    return suite, answer, peer_spi
 
 
-def answer_ike(sa_body: bytes, policy: ProposalPolicy, ke_group: int) -> tuple[IkeSuite, bytes]:
-    """`choose_ike` from the body of an SA payload to the body of its answer.
+def answer_ike(
+    sa_body: bytes, policy: ProposalPolicy, ke_group: int, *, additional: bool = False
+) -> tuple[IkeSuite, bytes]:
+    """`choose_ike` in IKE_SA_INIT, from the body of an SA payload to the body of its answer.
 
     All clients of one kind send the same bytes, since an IKE_SA_INIT has no SPI in its SA payload: so the choice is
     made once for each kind, and long payloads, which only an attacker makes many of, are not kept.
@@ -122,14 +107,17 @@ def answer_ike(sa_body: bytes, policy: ProposalPolicy, ke_group: int) -> tuple[I
     Raises:
         InvalidSyntax: the payload is malformed.
         NoProposalChosen: nothing acceptable.
+        InvalidKePayload: the KE payload is of another group than the one chosen.
     """
-    if len(sa_body) > _MAX_CACHED_BYTES:
-        return _answer_ike(sa_body, policy, ke_group)
-    return _answer_ike_cached(sa_body, policy, ke_group)
+    choose = _answer_ike if len(sa_body) > _MAX_CACHED_BYTES else _answer_ike_cached
+    suite, answer = choose(sa_body, policy, ke_group, additional)
+    if suite.group != ke_group:
+        raise InvalidKePayload(suite.group)
+    return suite, answer
 
 
-def _answer_ike(sa_body: bytes, policy: ProposalPolicy, ke_group: int) -> tuple[IkeSuite, bytes]:
-    suite, answer = choose_ike(parse_proposals(sa_body), policy, ke_group)
+def _answer_ike(sa_body: bytes, policy: ProposalPolicy, ke_group: int, additional: bool) -> tuple[IkeSuite, bytes]:
+    suite, answer, _ = _choose_ike(parse_proposals(sa_body), policy, ke_group, b"", additional)
     return suite, proposals_to_bytes((answer,))
 
 
@@ -137,36 +125,164 @@ _MAX_CACHED_BYTES = 2048
 _answer_ike_cached = lru_cache(maxsize=128)(_answer_ike)
 
 
-def choose_child(
+def _choose_ike(
+    proposals: Sequence[Proposal], policy: ProposalPolicy, ke_group: int, spi: bytes, additional: bool
+) -> tuple[IkeSuite, Proposal, bytes]:
+    found: list[tuple[_Chosen[IkeSuite], Proposal]] = []
+    for proposal in proposals:
+        if proposal.protocol != ProtocolId.IKE or len(proposal.spi) != len(spi) or (spi and not any(proposal.spi)):
+            continue
+        chosen = _ike_suite(proposal, policy, ke_group, additional)
+        if chosen is not None:
+            found.append((chosen, proposal))
+    if not found:
+        raise _nothing_chosen(proposals, policy)
+    chosen, proposal = max(found, key=lambda item: item[0].rank)
+    return chosen.suite, Proposal(proposal.number, ProtocolId.IKE, spi, chosen.answer), proposal.spi
+
+
+def _ike_suite(
+    proposal: Proposal, policy: ProposalPolicy, ke_group: int, additional: bool
+) -> _Chosen[IkeSuite] | None:
+    cipher = _choose_cipher(proposal, policy)
+    prf = _first(policy.prf, proposal.of_type(TransformType.PRF))
+    group = _choose_group(proposal, policy, ke_group)
+    if cipher is None or prf is None or group is None or not _is_understood(proposal):
+        return None
+    more = _choose_additional(proposal, policy, group, additional)
+    if more is None:
+        return None
+    encr, key_bits, integ = cipher
+    suite = IkeSuite(encr, key_bits, integ, prf, group, _exchanges(more))
+    return _Chosen(suite, (*ike_transforms(replace(suite, additional=())), *more))
+
+
+# --- The choice of a child SA's suite -----------------------------------------------------------------------
+
+
+def choose_first_child(
     proposals: Sequence[Proposal], policy: ProposalPolicy, spi_in: int
 ) -> tuple[ChildSuite, Proposal, int]:
-    """Choose the suite of a child SA; return it, the answering proposal with our SPI, and the peer's SPI.
+    """Choose the suite of the child SA of IKE_AUTH; return it, the answering proposal with our SPI, the peer's SPI.
 
-    Key exchange transforms are passed over: the first child SA's keys come from the IKE SA (section 1.2).
+    Key exchange transforms are passed over: its keys come from the IKE SA (RFC 7296 section 1.2).
 
     Raises:
         NoProposalChosen: nothing acceptable; the message says what was offered.
     """
+    return _choose_child(proposals, policy, spi_in, None, additional=False, first=True)
+
+
+def choose_child(
+    proposals: Sequence[Proposal],
+    policy: ProposalPolicy,
+    spi_in: int,
+    *,
+    ke_group: int | None,
+    additional: bool = False,
+) -> tuple[ChildSuite, Proposal, int]:
+    """Choose the suite of a child SA in CREATE_CHILD_SA; return it, the answering proposal, and the peer's SPI.
+
+    A key exchange is made where the peer offers an acceptable one, and left out where it offers none. Where the peer
+    leaves the choice (NONE beside groups), its KE payload decides.
+
+    Args:
+        ke_group: of the peer's KE payload, None where it sent none.
+        additional: the peer can do additional key exchanges in what follows (IKE_FOLLOWUP_KE).
+
+    Raises:
+        NoProposalChosen: nothing acceptable; the message says what was offered.
+        InvalidKePayload: the KE payload is missing, or of another group than the one chosen.
+    """
+    suite, answer, spi_out = _choose_child(proposals, policy, spi_in, ke_group, additional=additional)
+    if suite.group is not None and suite.group != ke_group:
+        raise InvalidKePayload(suite.group)
+    return suite, answer, spi_out
+
+
+def _choose_child(
+    proposals: Sequence[Proposal],
+    policy: ProposalPolicy,
+    spi_in: int,
+    ke_group: int | None,
+    *,
+    additional: bool,
+    first: bool = False,
+) -> tuple[ChildSuite, Proposal, int]:
+    found: list[tuple[_Chosen[ChildSuite], Proposal]] = []
     for proposal in proposals:
-        spi_out = int.from_bytes(proposal.spi, "big")
-        if proposal.protocol != ProtocolId.ESP or len(proposal.spi) != 4 or spi_out <= LAST_RESERVED_SPI:
+        if proposal.protocol != ProtocolId.ESP or len(proposal.spi) != 4:
             continue
-        suite = _child_suite(proposal.transforms, policy)
-        if suite is not None:
-            answer = Proposal(proposal.number, ProtocolId.ESP, spi_in.to_bytes(4, "big"), child_transforms(suite))
-            return suite, answer, spi_out
-    raise NoProposalChosen(f"offered {describe(proposals)}; allowed by policy {policy.name!r}: {policy_text(policy)}")
+        chosen = _child_suite(proposal.transforms, policy, ke_group, additional, first)
+        if chosen is not None and int.from_bytes(proposal.spi, "big") > LAST_RESERVED_SPI:
+            found.append((chosen, proposal))
+    if not found:
+        raise _nothing_chosen(proposals, policy)
+    chosen, proposal = max(found, key=lambda item: item[0].rank)
+    answer = Proposal(proposal.number, ProtocolId.ESP, spi_in.to_bytes(4, "big"), chosen.answer)
+    return chosen.suite, answer, int.from_bytes(proposal.spi, "big")
 
 
 @lru_cache(maxsize=256)
-def _child_suite(transforms: tuple[Transform, ...], policy: ProposalPolicy) -> ChildSuite | None:
+def _child_suite(
+    transforms: tuple[Transform, ...],
+    policy: ProposalPolicy,
+    ke_group: int | None,
+    additional: bool,
+    first: bool,
+) -> _Chosen[ChildSuite] | None:
     """Chosen once for each kind of client: only the SPIs of their proposals differ."""
     proposal = Proposal(0, ProtocolId.ESP, b"", transforms)
     cipher = _choose_cipher(proposal, policy)
     esn = _first((Esn.ESN, Esn.NO_ESN), proposal.of_type(TransformType.ESN))
     if cipher is None or esn is None or not _is_understood(proposal):
         return None
-    return ChildSuite(*cipher, esn is Esn.ESN)
+    suite = ChildSuite(*cipher, esn is Esn.ESN)
+    if first:
+        return _Chosen(suite, child_transforms(suite))
+    group = _choose_optional_group(proposal, policy, ke_group)
+    if group is None:
+        return None
+    suite = replace(suite, group=None if group is Group.NONE else group)
+    more = _choose_additional(proposal, policy, group, additional and group is not Group.NONE)
+    if more is None:
+        return None
+    return _Chosen(replace(suite, additional=_exchanges(more)), (*child_transforms(suite), *more))
+
+
+# --- What we offer --------------------------------------------------------------------------------------------
+
+
+def ike_offer(suite: IkeSuite, spi: bytes, group: Group) -> tuple[Proposal, ...]:
+    """The proposals of our request to rekey an IKE SA: the suite in use, which the peer is known to accept.
+
+    Args:
+        suite: of the old SA.
+        spi: ours for the new SA, 8 bytes.
+        group: of the KE payload; the suite's own, unless the peer asked for another one.
+    """
+    return (Proposal(1, ProtocolId.IKE, spi, ike_transforms(replace(suite, group=group))),)
+
+
+def child_offer(suite: ChildSuite, spi_in: int, group: Group | None) -> tuple[Proposal, ...]:
+    """The proposals of our request to make a child SA: the suite in use, with `group` if any, and without.
+
+    Those without are for clients that take no key exchange for child SAs. Clients that stumble over the mere offer of
+    one (Windows) have to be asked with None.
+
+    Args:
+        suite: of the child SA that is to be replaced.
+        spi_in: ours for the new SA.
+        group: of the KE payload.
+    """
+    spi = spi_in.to_bytes(4, "big")
+    without = child_transforms(replace(suite, group=None, additional=()))
+    if group is None:
+        return (Proposal(1, ProtocolId.ESP, spi, without),)
+    return (
+        Proposal(1, ProtocolId.ESP, spi, child_transforms(replace(suite, group=group))),
+        Proposal(2, ProtocolId.ESP, spi, without),
+    )
 
 
 def ike_transforms(suite: IkeSuite) -> tuple[Transform, ...]:
@@ -176,7 +292,7 @@ def ike_transforms(suite: IkeSuite) -> tuple[Transform, ...]:
         transforms.append(Transform(TransformType.INTEG, suite.integ))
     transforms.append(Transform(TransformType.PRF, suite.prf))
     transforms.append(Transform(TransformType.KE, suite.group))
-    return tuple(transforms)
+    return (*transforms, *_additional_transforms(suite.additional))
 
 
 def child_transforms(suite: ChildSuite) -> tuple[Transform, ...]:
@@ -184,8 +300,30 @@ def child_transforms(suite: ChildSuite) -> tuple[Transform, ...]:
     transforms = [Transform(TransformType.ENCR, suite.encr, suite.key_bits)]
     if suite.integ is not Integ.NONE:
         transforms.append(Transform(TransformType.INTEG, suite.integ))
+    if suite.group is not None:
+        transforms.append(Transform(TransformType.KE, suite.group))
     transforms.append(Transform(TransformType.ESN, Esn.ESN if suite.esn else Esn.NO_ESN))
-    return tuple(transforms)
+    return (*transforms, *_additional_transforms(suite.additional))
+
+
+def _additional_transforms(groups: tuple[Group, ...]) -> tuple[Transform, ...]:
+    return tuple(Transform(kind, group) for kind, group in zip(ADDITIONAL_KE_TYPES, groups, strict=False))
+
+
+# --- The choice within a proposal -----------------------------------------------------------------------------
+
+_Suite = TypeVar("_Suite", IkeSuite, ChildSuite)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen(Generic[_Suite]):
+    suite: _Suite
+    answer: tuple[Transform, ...]
+
+    @property
+    def rank(self) -> tuple[bool, bool]:
+        """The greatest wins, the first of equals."""
+        return bool(self.suite.additional), self.suite.encr in AEAD_CIPHERS
 
 
 def _is_understood(proposal: Proposal) -> bool:
@@ -194,20 +332,67 @@ def _is_understood(proposal: Proposal) -> bool:
 
 
 def _choose_cipher(proposal: Proposal, policy: ProposalPolicy) -> tuple[Encr, int, Integ] | None:
-    """An AEAD goes without integrity, anything else never does (section 3.3.3)."""
+    """An AEAD goes without integrity, anything else never does (section 3.3.3).
+
+    Integrity that is offered beside an AEAD does not matter: RFC 5282 section 8 says that it must not be selected
+    with one. Windows offers it.
+    """
     offered = {(t.id, t.key_bits) for t in proposal.of_type(TransformType.ENCR) if t.understood}
-    integrity = proposal.of_type(TransformType.INTEG)
-    for encr, key_bits in policy.encr:
-        if (encr, key_bits) not in offered:
-            continue
+    acceptable = [cipher for cipher in policy.encr if cipher in offered]
+    for encr, key_bits in acceptable:
         if encr in AEAD_CIPHERS:
-            if not integrity or any(t.id == Integ.NONE for t in integrity):
-                return encr, key_bits, Integ.NONE
-        else:
-            integ = _first(policy.integ, integrity)
-            if integ is not None:
-                return encr, key_bits, integ
-    return None
+            return encr, key_bits, Integ.NONE
+    integ = _first(policy.integ, proposal.of_type(TransformType.INTEG))
+    if not acceptable or integ is None:
+        return None
+    encr, key_bits = acceptable[0]
+    return encr, key_bits, integ
+
+
+def _choose_group(proposal: Proposal, policy: ProposalPolicy, ke_group: int | None) -> Group | None:
+    """The group that the peer sent a KE payload of, where it is acceptable; else our preference."""
+    groups = tuple(group for group in policy.groups if group == ke_group) + policy.groups
+    return _first(groups, proposal.of_type(TransformType.KE))
+
+
+def _choose_optional_group(proposal: Proposal, policy: ProposalPolicy, ke_group: int | None) -> Group | None:
+    """`_choose_group` where NONE may be the choice; None where there is nothing to choose."""
+    offered = proposal.of_type(TransformType.KE)
+    group = _choose_group(proposal, policy, ke_group)
+    may_be_none = not offered or any(transform.id == Group.NONE for transform in offered)
+    if may_be_none and (ke_group is None or group is None):
+        return Group.NONE
+    return group
+
+
+def _choose_additional(
+    proposal: Proposal, policy: ProposalPolicy, group: Group, allowed: bool
+) -> tuple[Transform, ...] | None:
+    """One method for each ADDKE type of the proposal; None where that can't be.
+
+    No method may be used twice, the first key exchange included, but for NONE (RFC 9370 section 2.2.1). Where the
+    first choice leaves nothing for a later type, the next one is tried; the policy's few methods bound the search.
+    """
+    wanted = [(kind, transforms) for kind in ADDITIONAL_KE_TYPES if (transforms := proposal.of_type(kind))]
+    acceptable = policy.additional if allowed else ()
+
+    def assign(index: int, used: tuple[Group, ...]) -> tuple[Transform, ...] | None:
+        if index == len(wanted):
+            return ()
+        kind, transforms = wanted[index]
+        ids = {transform.id for transform in transforms if transform.understood}
+        for method in (*acceptable, Group.NONE):
+            if method in ids and method not in used:
+                rest = assign(index + 1, used if method is Group.NONE else (*used, method))
+                if rest is not None:
+                    return (Transform(kind, method), *rest)
+        return None
+
+    return assign(0, (group,) if group is not Group.NONE else ())
+
+
+def _exchanges(additional: tuple[Transform, ...]) -> tuple[Group, ...]:
+    return tuple(Group(transform.id) for transform in additional if transform.id != Group.NONE)
 
 
 _T = TypeVar("_T", Prf, Integ, Group, Esn)
@@ -218,13 +403,22 @@ def _first(preferred: Iterable[_T], offered: Iterable[Transform]) -> _T | None:
     return next((item for item in preferred if item in ids), None)
 
 
+# --- Text for the operator ------------------------------------------------------------------------------------
+
 _NAMES: dict[int, type[Encr | Prf | Integ | Group | Esn]] = {
     TransformType.ENCR: Encr,
     TransformType.PRF: Prf,
     TransformType.INTEG: Integ,
     TransformType.KE: Group,
     TransformType.ESN: Esn,
+    **dict.fromkeys(ADDITIONAL_KE_TYPES, Group),
 }
+
+
+def _nothing_chosen(proposals: Sequence[Proposal], policy: ProposalPolicy) -> NoProposalChosen:
+    return NoProposalChosen(
+        f"offered {describe(proposals)}; allowed by policy {policy.name!r}: {policy_text(policy)}"
+    )
 
 
 def describe(proposals: Sequence[Proposal]) -> str:
@@ -249,6 +443,7 @@ def policy_text(policy: ProposalPolicy) -> str:
     """What a policy allows, for the operator."""
     names = [_encr_name(encr, bits) for encr, bits in policy.encr]
     names += [item.name for items in (policy.integ, policy.prf, policy.groups) for item in items]
+    names += [f"ADDKE:{group.name}" for group in policy.additional]
     return " ".join(names)
 
 
@@ -260,6 +455,8 @@ def _transform_name(transform: Transform) -> str:
         name = kind(transform.id).name
     except ValueError:
         name = f"{TransformType(transform.type).name}:{transform.id}"
+    if transform.type in ADDITIONAL_KE_TYPES:
+        name = f"{TransformType(transform.type).name}:{name.rpartition(':')[2]}"
     return f"{name}_{transform.key_bits}" if transform.key_bits else name
 
 

@@ -97,6 +97,17 @@ def generate(group: Group) -> KeyPair:
     return _Modp(group)
 
 
+def respond(group: Group, peer_public: bytes) -> tuple[bytes, bytes]:
+    """The responder's side in one step: our public value for the peer's, and the shared secret.
+
+    Raises:
+        InvalidSyntax: the peer's value is of the wrong length or not a proper one.
+        KeyError: a group that is not implemented.
+    """
+    pair = generate(group)
+    return pair.public, pair.shared_secret(peer_public)
+
+
 def public_value_bytes(group: Group) -> int:
     """Length of the public value of a group."""
     if group is Group.CURVE25519:

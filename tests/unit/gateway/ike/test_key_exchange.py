@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from gateway.ike.constants import Group
 from gateway.ike.crypto import key_exchange, modp
 from gateway.ike.errors import InvalidSyntax
-from gateway.ike.proposals import MODERN
+from gateway.ike.policy import MODERN
 from tests.unit.gateway.ike.vectors import named
 
 CURVES: dict[Group, ec.EllipticCurve] = {

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from gateway.ike.constants import Encr, Group, Integ, Prf
 from gateway.ike.crypto.prf import PRF_BYTES, PRF_HASH, prf, prf_plus
 from gateway.ike.keymat import derive_child_keys, derive_ike_keys
-from gateway.ike.proposals import MODERN, ChildSuite, IkeSuite
+from gateway.ike.policy import MODERN
+from gateway.ike.proposals import ChildSuite, IkeSuite
 from tests.unit.gateway.ike.vectors import named
 
 NAMES = {Prf.HMAC_SHA2_256: "sha256", Prf.HMAC_SHA2_384: "sha384", Prf.HMAC_SHA2_512: "sha512"}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gateway.ike.constants import Encr, Integ
 from gateway.ike.crypto.protection import INTEG_KEY_BYTES, Protection, encryption_key_bytes, make_protection
 from gateway.ike.errors import IntegrityError, InvalidSyntax
-from gateway.ike.proposals import MODERN
+from gateway.ike.policy import MODERN
 from tests.unit.gateway.ike.vectors import named
 
 SUITES = [

@@ -18,7 +18,8 @@ from gateway.ike.constants import (
 )
 from gateway.ike.message import Header, parse_payloads
 from gateway.ike.payloads.notify import Notify
-from gateway.ike.proposals import MODERN, ChildSuite, IkeSuite
+from gateway.ike.policy import MODERN
+from gateway.ike.proposals import ChildSuite, IkeSuite
 from gateway.ike.selectors import TrafficSelector
 from tests.peers.initiator import Phase
 from tests.unit.gateway.ike.offers import ike_proposal
