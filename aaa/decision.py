@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from aaa.interface import Address, Network
 from core.settings import RuleSettings
+from core.settings.values import EVERYTHING
 
 BUILT_IN = "built-in"
 """Named as the rule where the decision fell before the first rule or after the last."""
@@ -67,6 +68,8 @@ class Rule:
     pool: str | None
     networks: tuple[Network, ...]
     dns: tuple[Address, ...]
+    dns_domains: tuple[str, ...]
+    devices_at_once: int | None
     session_lifetime_s: float
     reason: str
 
@@ -82,8 +85,10 @@ class Rule:
             device_states=frozenset(settings.device_states),
             gateways=_folded(settings.gateways),
             pool=settings.pool,
-            networks=settings.networks,
+            networks=EVERYTHING if settings.tunnel == "full" else settings.networks,
             dns=settings.dns,
+            dns_domains=settings.dns_domains,
+            devices_at_once=settings.devices_at_once,
             session_lifetime_s=settings.session_lifetime_s,
             reason=settings.reason,
         )
@@ -112,6 +117,9 @@ class Decision:
     pool: str | None = None
     networks: tuple[Network, ...] = ()
     dns: tuple[Address, ...] = ()
+    dns_domains: tuple[str, ...] = ()
+    devices_at_once: int | None = None
+    """How many devices the user may have connected; None is the directory's own number."""
     session_lifetime_s: float = 0.0
 
 
@@ -156,6 +164,8 @@ def decide(
         pool=rule.pool,
         networks=rule.networks,
         dns=rule.dns,
+        dns_domains=rule.dns_domains,
+        devices_at_once=rule.devices_at_once,
         session_lifetime_s=rule.session_lifetime_s,
     )
 

@@ -48,6 +48,7 @@ from aaa.interface import (
     SignInContext,
     TerminateCause,
 )
+from core import jobs
 from core.clock import utc_now
 from core.database import DatabaseError
 from core.runtime import Runtime
@@ -96,10 +97,12 @@ class InProcessBackend:
         self._tls = self._tls_server()
         processor = Processor(
             [Rule.from_settings(rule) for rule in settings.rules],
+            settings.devices_at_once,
             settings.interim_interval_s,
             lambda: self._gateway,
+            lambda outbox_id: jobs.wake(runtime.settings, outbox_id),
         )
-        self._worker = DatabaseWorker(runtime.database, processor.handle, post)
+        self._worker = DatabaseWorker(runtime.database, processor.handle, post, committed=processor.committed)
         per_address = settings.sign_in_failures_per_minute
         limit = FailureLimit(per_address, IDENTITY_PATIENCE * per_address, os.urandom(16))
         self._desk = Desk(

@@ -67,10 +67,13 @@ class Access:
     networks: tuple[Network, ...]
     """What the tunnel reaches; empty means the gateway's own list."""
     dns: tuple[Address, ...]
+    """Empty means the gateway's own servers, and its domains where `dns_domains` is empty too."""
     session_lifetime_s: float
     interim_interval_s: float
     certificate_serial: str = ""
     """Of the client certificate, empty where there was none; checked again when the session starts."""
+    dns_domains: tuple[str, ...] = ()
+    """What the servers are asked for; empty means everything."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from sqlalchemy import bindparam, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
-from aaa import accounting
+from aaa import accounting, device_limit
 from aaa.backend import lookups
 from aaa.backend.events import accepted, refused
 from aaa.backend.identity import user_candidates
@@ -54,32 +54,41 @@ class Processor:
 
     Args:
         rules: the access rules, in order.
+        devices_at_once: how many devices a user may have connected where the rule says nothing; None: any number.
         interim_interval_s: told to the gateway for each session.
         gateway: gives the name whose row says when this gateway was last seen, once it has said hello.
+        wake: has a worker look at an item of the outbox, once it is committed.
         now: the time.
     """
 
     def __init__(
         self,
         rules: Sequence[Rule],
+        devices_at_once: int | None,
         interim_interval_s: float,
         gateway: Callable[[], str],
+        wake: Callable[[int], object],
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._rules = tuple(rules)
+        self._devices_at_once = devices_at_once
         self._interim_interval_s = interim_interval_s
         self._gateway = gateway
+        self._wake = wake
         self._now = now
+        self._to_wake: list[int] = []
         self._seen_at: datetime | None = None
 
     def handle(self, session: Session, requests: Sequence[Request]) -> list[Reply]:
         """Do all that is asked, in the session's transaction; returns the answers to give after the commit."""
         connection = session.connection()
+        # What a transaction asked for that did not come to its end, nobody needs to look at.
+        self._to_wake.clear()
         replies: list[Reply] = []
         events: list[Entry] = []
         self._find_codes(connection, _of(requests, FindCodes), replies)
         self._decide(connection, _of(requests, DecideSignIn), replies, events)
-        self._open(connection, _of(requests, OpenSession), replies, events)
+        self._open(session, _of(requests, OpenSession), replies, events)
         # Whatever came for one session came in the order start, interim, stop.
         updates = [(request.usage, request.at) for request in _of(requests, UpdateSession)]
         accounting.update_sessions(connection, updates)
@@ -93,6 +102,12 @@ class Processor:
         if any(request.writes for request in requests):
             self._mark_gateway_seen(connection)
         return replies
+
+    def committed(self) -> None:
+        """The transaction is in the database: wake the workers that it has work for."""
+        for outbox_id in self._to_wake:
+            self._wake(outbox_id)
+        self._to_wake.clear()
 
     def _find_codes(self, connection: Connection, requests: Sequence[FindCodes], replies: list[Reply]) -> None:
         if not requests:
@@ -156,19 +171,22 @@ class Processor:
             session_lifetime_s=decision.session_lifetime_s,
             interim_interval_s=self._interim_interval_s,
             certificate_serial=proof.certificate_serial,
+            dns_domains=decision.dns_domains,
         )
 
     def _open(
-        self, connection: Connection, requests: Sequence[OpenSession], replies: list[Reply], events: list[Entry]
+        self, session: Session, requests: Sequence[OpenSession], replies: list[Reply], events: list[Entry]
     ) -> None:
         """Between the decision and the start a device may have been revoked: decide again, under its lock."""
         if not requests:
             return
+        connection = session.connection()
         known = lookups.devices(connection, {request.start.access.device_id for request in requests}, lock=True)
         certificates = lookups.certificates(
             connection, {request.start.access.certificate_serial for request in requests}
         )
         starts = []
+        limits: dict[str, int] = {}
         for request in requests:
             start = request.start
             access = start.access
@@ -188,10 +206,16 @@ class Processor:
                 refusal = Refusal("decision-changed", "what decides on this device changed during the sign-in")
             if refusal is None:
                 starts.append(start)
+                limit = decision.devices_at_once or self._devices_at_once
+                if limit is not None:
+                    limits[access.user_name] = limit
             else:
                 events.append(_start_refused(request, refusal))
             replies.append(partial(request.reply, refusal))
         accounting.open_sessions(connection, starts, self._now())
+        surplus = device_limit.end_surplus(session, starts, limits)
+        events.extend(surplus.events)
+        self._to_wake.extend(surplus.outbox_ids)
 
     def _mark_gateway_seen(self, connection: Connection) -> None:
         now, name = self._now(), self._gateway()

@@ -45,6 +45,7 @@ class DatabaseWorker:
         database: where the transactions are made.
         handle: does the work.
         post: brings a callable to the thread that the answers belong to.
+        committed: called on the database thread after each transaction that wrote.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class DatabaseWorker:
         handle: Handle,
         post: Callable[[Reply], None],
         *,
+        committed: Callable[[], None] = lambda: None,
         longest_queue: int = LONGEST_QUEUE,
         longest_backlog: int = LONGEST_BACKLOG,
         retry_waits_s: Sequence[float] = RETRY_WAITS_S,
@@ -60,6 +62,7 @@ class DatabaseWorker:
         self._database = database
         self._handle = handle
         self._post = post
+        self._committed = committed
         self._longest_queue = longest_queue
         self._longest_backlog = longest_backlog
         self._retry_waits_s = tuple(retry_waits_s)
@@ -169,7 +172,9 @@ class DatabaseWorker:
             return []
         if any(request.writes for request in wanted):
             with self._database.transaction() as session:
-                return self._handle(session, wanted)
+                replies = self._handle(session, wanted)
+            self._committed()
+            return replies
         with self._database.reading() as session:
             return self._handle(session, wanted)
 

@@ -2,47 +2,24 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_interface, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from core.settings.values import (
+    EVERYTHING,
+    MOST_NETWORKS,
+    Address,
+    DnsDomains,
+    DnsServers,
+    Network,
+    Port,
+    Seconds,
+)
 from core.text import hide_url_password
-
-Port = Annotated[int, Field(ge=1, le=65535)]
-Seconds = Annotated[float, Field(gt=0)]
-
-
-def _address(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    try:
-        return ip_address(value)
-    except ValueError:
-        raise ValueError("must be an IPv4 or IPv6 address, such as 192.0.2.1 or 2001:db8::1") from None
-
-
-def _network(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    try:
-        network = ip_network(value, strict=False)
-    except ValueError:
-        raise ValueError("must be an IPv4 or IPv6 network, such as 10.0.0.0/8 or 2001:db8::/32") from None
-    if network.network_address != ip_interface(value).ip:
-        raise ValueError(f"must be a network, not an address in one; {network} is the network")
-    return network
-
-
-# Checked in front of the union, which would otherwise complain twice, once for each member.
-Address = Annotated[IPv4Address | IPv6Address, BeforeValidator(_address)]
-Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
-
-
-MOST_NETWORKS = 32
-"""Of one tunnel: a TS payload of ours carries no more selectors."""
 
 
 class _Section(BaseModel):
@@ -121,9 +98,11 @@ class GatewaySettings(_Section):
     pools: tuple[PoolSettings, ...] = (
         PoolSettings(name="staff", ipv4=IPv4Network("10.99.0.0/20"), ipv6=IPv6Network("fd99:05e1:a57e::/112")),
     )
-    networks: tuple[Network, ...] = Field((IPv4Network("0.0.0.0/0"), IPv6Network("::/0")), max_length=MOST_NETWORKS)
-    """What a client may reach through the tunnel unless a rule says less."""
-    dns: tuple[Address, ...] = ()
+    networks: tuple[Network, ...] = Field(EVERYTHING, max_length=MOST_NETWORKS)
+    """What a client may reach through the tunnel unless a rule says otherwise."""
+    dns: DnsServers = ()
+    dns_domains: DnsDomains = ()
+    """What the DNS servers are asked for, by clients that can tell (RFC 8598); empty for everything."""
     sessions_per_device: int = Field(default=4, ge=1, le=100_000)
     """Beyond it the oldest one ends: a device has two while it changes networks, and none needs a pool of them."""
     dpd_interval_s: Seconds = 30.0
@@ -158,6 +137,12 @@ class GatewaySettings(_Section):
             raise ValueError("each pool needs a name of its own")
         return pools
 
+    @model_validator(mode="after")
+    def _domains_have_servers(self) -> GatewaySettings:
+        if self.dns_domains and not self.dns:
+            raise ValueError("dns_domains are names that the servers in dns are asked for, and dns is empty")
+        return self
+
 
 class RuleSettings(_Section):
     """One access rule; the first whose conditions all hold decides. An empty condition holds for all."""
@@ -170,12 +155,26 @@ class RuleSettings(_Section):
     device_states: tuple[Literal["trusted", "quarantined"], ...] = ("trusted",)
     gateways: tuple[str, ...] = ()
     pool: str | None = None
+    tunnel: Literal["full", "split"] | None = None
+    """`full` reaches everything and takes no `networks`; `split` has to leave something out; without it, the
+    networks say.
+    """
     networks: tuple[Network, ...] = Field((), max_length=MOST_NETWORKS)
     """Subnets that the tunnel reaches; empty means the gateway's own list."""
-    dns: tuple[Address, ...] = ()
+    dns: DnsServers = ()
+    """Empty means the gateway's own servers and domains."""
+    dns_domains: DnsDomains = ()
+    devices_at_once: int | None = Field(default=None, ge=1, le=100_000)
+    """Instead of `aaa.devices_at_once`."""
     session_lifetime_s: Seconds = 12 * 3600.0
     reason: str = ""
     """Why the rule denies, for the audit log."""
+
+    @model_validator(mode="after")
+    def _a_full_tunnel_has_no_networks(self) -> RuleSettings:
+        if self.tunnel == "full" and self.networks:
+            raise ValueError('tunnel = "full" reaches everything: leave networks out, or say tunnel = "split"')
+        return self
 
 
 class AaaSettings(_Section):
@@ -187,6 +186,8 @@ class AaaSettings(_Section):
     interim_interval_s: Seconds = 60.0
     sign_in_failures_per_minute: int = Field(default=10, ge=1, le=10_000)
     """Failures from one address, or ten times as many for one identity, that close the door for a minute."""
+    devices_at_once: int | None = Field(default=None, ge=1, le=100_000)
+    """Of one user, over all gateways; beyond it the one that connected first is disconnected. None: no limit."""
     rules: tuple[RuleSettings, ...] = (RuleSettings(name="trusted-devices"),)
 
 
@@ -246,6 +247,18 @@ class Settings(BaseSettings):
             if rule.pool is not None and rule.pool not in pools:
                 known = ", ".join(sorted(pools))
                 raise ValueError(f"rule {rule.name!r} names pool {rule.pool!r}; the pools are: {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _rules_fit_the_gateway(self) -> Settings:
+        for rule in self.aaa.rules:
+            networks = rule.networks or self.gateway.networks
+            everything = next((network for network in networks if network.prefixlen == 0), None)
+            if rule.tunnel == "split" and everything is not None:
+                whose = "its" if rule.networks else "the gateway's"
+                raise ValueError(f'rule {rule.name!r} has tunnel = "split", but {whose} networks have {everything}')
+            if rule.dns_domains and not (rule.dns or self.gateway.dns):
+                raise ValueError(f"rule {rule.name!r} has dns_domains, but neither it nor the gateway has dns")
         return self
 
     @property

@@ -34,6 +34,8 @@ def test_the_rule_that_matches_gives_what_it_says() -> None:
             pool="staff",
             networks=["10.1.0.0/16"],
             dns=["10.1.0.53"],
+            dns_domains=["corp.example"],
+            devices_at_once=2,
             session_lifetime_s=60.0,
         ),
         _rule("all"),
@@ -46,6 +48,8 @@ def test_the_rule_that_matches_gives_what_it_says() -> None:
         pool="staff",
         networks=(ip_network("10.1.0.0/16"),),
         dns=(ip_address("10.1.0.53"),),
+        dns_domains=("corp.example",),
+        devices_at_once=2,
         session_lifetime_s=60.0,
     )
 
@@ -98,6 +102,12 @@ def test_what_no_rule_can_allow(
     decision = decide(subject, device, posture, HERE, [_rule(device_states=[])])
     assert (decision.allowed, decision.rule, decision.code) == (False, BUILT_IN, code)
     assert reason in decision.reason
+
+
+def test_a_full_tunnel_reaches_everything_whatever_the_gateway_reaches() -> None:
+    assert _decide(_rule(tunnel="full")).networks == (ip_network("0.0.0.0/0"), ip_network("::/0"))
+    assert _decide(_rule(tunnel="split", networks=["10.1.0.0/16"])).networks == (ip_network("10.1.0.0/16"),)
+    assert _decide(_rule(tunnel="split")).networks == ()
 
 
 def test_quarantine_is_told_with_its_reason_unless_a_rule_takes_it() -> None:

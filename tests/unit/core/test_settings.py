@@ -67,6 +67,11 @@ def test_lists_and_tables_by_environment_are_json(monkeypatch: pytest.MonkeyPatc
     assert settings.aaa.rules[0].networks == (IPv4Network("10.0.0.0/8"),)
 
 
+def test_domains_are_kept_as_clients_get_them() -> None:
+    gateway = Settings.model_validate({"gateway": {"dns": ["10.0.0.1"], "dns_domains": ["Corp.Example.", "_x.a"]}})
+    assert gateway.gateway.dns_domains == ("corp.example", "_x.a")
+
+
 def test_settings_can_not_be_changed_afterwards() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().gateway.ike_port = 1  # type: ignore[misc]
@@ -87,6 +92,22 @@ def test_settings_can_not_be_changed_afterwards() -> None:
         ("[gateway]\nlisten = '0.0.0.0'", "gateway.listen", "list"),
         ("[gateway]\nnetworks = ['10.0.0.1/8']", "gateway.networks[0]", "10.0.0.0/8 is the network"),
         ("[gateway]\nnetworks = ['10.0.0.0/33']", "gateway.networks[0]", "such as 10.0.0.0/8"),
+        ("[gateway]\ndns_domains = ['corp.example']", "gateway", "and dns is empty"),
+        ("[gateway]\ndns = ['10.0.0.1']\ndns_domains = ['a..b']", "gateway.dns_domains[0]", "must be a domain name"),
+        ("[gateway]\ndns = ['10.0.0.1']\ndns_domains = ['é.fr']", "gateway.dns_domains[0]", "A-labels"),
+        ("[[aaa.rules]]\nname = 'a'\ndns_domains = ['b']", "rule 'a'", "neither it nor the gateway has dns"),
+        (
+            "[[aaa.rules]]\nname = 'a'\ntunnel = 'full'\nnetworks = ['10.0.0.0/8']",
+            "aaa.rules[0]",
+            'say tunnel = "split"',
+        ),
+        ("[[aaa.rules]]\nname = 'a'\ntunnel = 'split'", "rule 'a'", "the gateway's networks have 0.0.0.0/0"),
+        (
+            "[[aaa.rules]]\nname = 'a'\ntunnel = 'split'\nnetworks = ['10.0.0.0/8', '::/0']",
+            "rule 'a'",
+            "its networks have ::/0",
+        ),
+        ("[aaa]\ndevices_at_once = 0", "aaa.devices_at_once", "greater than or equal to 1"),
         ("[gateway]\ndata_plane = 'magic'", "gateway.data_plane", "'auto', 'kernel' or 'userspace'"),
         ("[gateway]\ndpd_interval_s = 0", "gateway.dpd_interval_s", "greater than 0"),
         ("[[gateway.pools]]\nname = 'a'", "gateway.pools[0]", "ipv4, ipv6 or both"),
