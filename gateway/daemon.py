@@ -91,7 +91,7 @@ class _Gateway:
         settings = self._settings
         responder = Responder(self._responder_config(), os.urandom, time.monotonic())
         transport = self._transport = Transport(self._loop, settings.listen, settings.ike_port, settings.natt_port)
-        plane = self._plane = open_data_plane(self._loop, settings, transport.esp, self._remote_moved)
+        plane = self._plane = open_data_plane(self._loop, settings, transport.esp, self)
         engine = self._engine = Engine(
             self._loop, responder, Sessions(settings, self._backend, plane), self._backend, settings.name
         )
@@ -111,9 +111,15 @@ class _Gateway:
         self._credential_timer = self._loop.call_later(CREDENTIAL_CHECK_S, self._renew_credential, responder)
         _log.info("gateway started", data_plane=plane.name, listening=transport.addresses_text)
 
-    def _remote_moved(self, spi_in: int, remote: Address, remote_port: int) -> None:
+    def remote_moved(self, spi_in: int, remote: Address, remote_port: int) -> None:
+        """The data plane heard an authentic packet from a new address."""
         if self._engine is not None:
             self._engine.remote_moved(spi_in, remote, remote_port)
+
+    def expired(self, spi_in: int, *, hard: bool) -> None:
+        """The data plane says that the lifetime of a child SA is over."""
+        if self._engine is not None:
+            self._engine.expired(spi_in, hard=hard)
 
     def _responder_config(self) -> ResponderConfig:
         settings = self._settings
@@ -135,6 +141,7 @@ class _Gateway:
             dpd_interval_s=settings.dpd_interval_s,
             keepalive_interval_s=settings.keepalive_interval_s,
             retransmit_timeouts_s=settings.retransmit_timeouts_s,
+            ike_rekey_s=settings.ike_rekey_s,
         )
 
     def _renew_credential(self, responder: Responder) -> None:

@@ -93,6 +93,16 @@ class Engine:
         if session is not None:
             session.sa.remote_moved(moved(session.sa.path, str(remote), remote_port))
 
+    def expired(self, spi_in: int, *, hard: bool) -> None:
+        """The lifetime of a child SA is over, says the data plane."""
+        session = self.sessions.of_spi(spi_in)
+        if session is None:
+            return
+        now = self._clock()
+        session.sa.child_expired(spi_in, now, hard=hard)
+        self.responder.touch(session.sa)
+        self._turn(now)
+
     def disconnect(self, selector: SessionSelector) -> int:
         """End the sessions that a Disconnect-Request names; returns how many."""
         now = self._clock()
@@ -196,17 +206,23 @@ class Engine:
 
     def _serve_session(self, session: Session, event: Event, now: float) -> None:
         match event:
-            case events.AssignmentWanted(_, wants_ipv4, wants_ipv6, initial_contact):
-                if initial_contact:
+            case events.AssignmentWanted():
+                if event.initial_contact:
                     self._forget_others(session, now)
                 self._end_oldest(session, now)
-                self.sessions.assign(session, wants_ipv4=wants_ipv4, wants_ipv6=wants_ipv6, now=now)
-            case events.ChildReady(_, child):
-                self.sessions.install(session, child, now)
+                self.sessions.assign(session, event, now)
+            case events.ChildReady(_, child, outbound):
+                self.sessions.install(session, child, now, outbound=outbound)
+            case events.ChildStarted(_, spi_in):
+                self.sessions.child_started(session, spi_in)
+            case events.ChildRefused(_, spi_in, reason, rekeying):
+                self._child_refused(session, spi_in, reason, now, rekeying=rekeying)
+            case events.SaRekeyed(_, new):
+                self.sessions.rekeyed(session, new)
             case events.SaEstablished():
                 self.sessions.started(session, self._start_refused, now)
-            case events.ChildDeleted():
-                self.sessions.child_deleted(session)
+            case events.ChildDeleted(_, spi_in):
+                self.sessions.child_deleted(session, spi_in)
             case events.PathChanged():
                 self.sessions.path_changed(session)
             case events.SaClosed(_, cause):
@@ -230,6 +246,16 @@ class Engine:
         for other in self.sessions.too_many_with(session):
             self._close(other, CloseCause.REPLACED, now)
             self.sessions.end(other, CloseCause.REPLACED)
+
+    def _child_refused(self, session: Session, spi_in: int, reason: str, now: float, *, rekeying: bool) -> None:
+        """A rekeying can wait, for the client will do it. A session that should reach more has to begin anew."""
+        _log.warning(
+            "child SA not replaced",
+            session=session.session_id,
+            spi_in=f"{spi_in:#x}",
+            reason=reason,
+            rekeying=rekeying,
+        )
 
     def _start_refused(self, session: Session, refusal: Refusal) -> None:
         """The device was revoked between the decision and the start of the session."""

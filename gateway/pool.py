@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
@@ -25,7 +26,8 @@ class _Range:
         """Offsets that were never given out, lowest first."""
         self._released: OrderedDict[int, None] = OrderedDict()
         """Offsets that are free again, the one longest unused first."""
-        self._used: set[int] = set()
+        self._used: dict[int, int] = {}
+        """Offsets in use, and by how many sessions."""
         self._remembered: OrderedDict[str, int] = OrderedDict()
 
     @property
@@ -39,7 +41,7 @@ class _Range:
             offset = self._next()
         else:
             del self._released[offset]
-        self._used.add(offset)
+        self._used[offset] = 1
         self._remembered[holder] = offset
         self._remembered.move_to_end(holder)
         if len(self._remembered) > REMEMBERED_DEVICES:
@@ -55,9 +57,15 @@ class _Range:
             return self._released.popitem(last=False)[0]
         raise PoolExhausted
 
+    def share(self, offset: int) -> None:
+        self._used[offset] += 1
+
     def give_back(self, offset: int) -> None:
-        if offset in self._used:
-            self._used.remove(offset)
+        sharers = self._used.get(offset, 0)
+        if sharers > 1:
+            self._used[offset] = sharers - 1
+        elif sharers:
+            del self._used[offset]
             self._released[offset] = None
 
 
@@ -102,12 +110,20 @@ class AddressPool:
                 raise
         return Lease(self.name, ipv4, ipv6)
 
+    def share(self, lease: Lease) -> None:
+        """One more session has these addresses, which are in use; each has to release them."""
+        for addresses, offset in self._offsets(lease):
+            addresses.share(offset)
+
     def release(self, lease: Lease) -> None:
-        """Give the addresses back; twice does no harm."""
-        if lease.ipv4 is not None and self.ipv4 is not None and self._ranges4 is not None:
-            self._ranges4.give_back(int(lease.ipv4) - int(self.ipv4.network_address))
-        if lease.ipv6 is not None and self.ipv6 is not None and self._ranges6 is not None:
-            self._ranges6.give_back(int(lease.ipv6) - int(self.ipv6.network_address))
+        """Give the addresses back; once too often does no harm."""
+        for addresses, offset in self._offsets(lease):
+            addresses.give_back(offset)
+
+    def _offsets(self, lease: Lease) -> Iterator[tuple[_Range, int]]:
+        for addresses, address in ((self._ranges4, lease.ipv4), (self._ranges6, lease.ipv6)):
+            if addresses is not None and address is not None:
+                yield addresses, int(address) - int(addresses.network.network_address)
 
     @property
     def leased(self) -> int:
@@ -128,6 +144,10 @@ class Pools:
         if pool is None:
             raise PoolExhausted
         return pool
+
+    def share(self, lease: Lease) -> None:
+        """One more session has these addresses."""
+        self._pools[lease.pool].share(lease)
 
     def release(self, lease: Lease) -> None:
         """Give the addresses back to the pool that they are from."""

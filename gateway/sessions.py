@@ -1,4 +1,4 @@
-"""From an authenticated IKE SA to a session: addresses, child SA in the data plane, accounting, and the end of it.
+"""From an authenticated IKE SA to a session: addresses, child SAs, accounting, and the end of it.
 
 The protocol core knows nothing of users, AAA knows nothing of SPIs; here they meet.
 """
@@ -8,8 +8,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 import structlog
 
@@ -24,21 +22,12 @@ from aaa.interface import (
     TerminateCause,
 )
 from core.settings import GatewaySettings
+from gateway.child_sas import ChildSas, SessionChildren
 from gateway.control.disconnect import SessionSelector
-from gateway.dataplane.interface import (
-    ChildSa,
-    Counters,
-    DataPlane,
-    DataPlaneError,
-    Endpoints,
-    EspCipher,
-    EspIntegrity,
-    EspKeys,
-    EspSuite,
-)
+from gateway.dataplane.interface import DataPlane
 from gateway.ike.child import Assignment, Child
-from gateway.ike.errors import IkeError, InternalAddressFailure
-from gateway.ike.events import CloseCause
+from gateway.ike.errors import InternalAddressFailure
+from gateway.ike.events import AssignmentWanted, CloseCause
 from gateway.ike.path import Path
 from gateway.ike.sa import IkeSa
 from gateway.pool import Lease, PoolExhausted, Pools
@@ -57,7 +46,6 @@ _TERMINATE_CAUSE = {
     CloseCause.PROTOCOL_ERROR: TerminateCause.NAS_ERROR,
     CloseCause.DATA_PLANE: TerminateCause.NAS_ERROR,
 }
-_NOTHING = Counters(0, 0, 0, 0, 0.0, 0, 0)
 
 
 @dataclass(slots=True)
@@ -70,16 +58,10 @@ class Session:
     conversation: EapConversation | None = None
     access: Access | None = None
     lease: Lease | None = None
-    spi_in: int | None = None
-    counters: Counters = _NOTHING
-    """The last ones that were read."""
+    children: SessionChildren = field(default_factory=SessionChildren)
     next_interim: float = 0.0
     """When accounting is due next, monotonic seconds."""
     started: bool = False
-
-
-class DataPlaneFailure(IkeError):
-    """The data plane can't carry the child SA; the peer gets TEMPORARY_FAILURE."""
 
 
 class Sessions:
@@ -88,7 +70,7 @@ class Sessions:
     def __init__(self, settings: GatewaySettings, backend: AaaBackend, plane: DataPlane) -> None:
         self._settings = settings
         self._backend = backend
-        self._plane = plane
+        self._child_sas = ChildSas(settings, plane)
         self._pools = Pools(settings.pools)
         self._by_sa: dict[IkeSa, Session] = {}
         self._by_spi: dict[int, Session] = {}
@@ -123,44 +105,75 @@ class Sessions:
         """The session whose child SA has this inbound SPI."""
         return self._by_spi.get(spi_in)
 
+    def rekeyed(self, session: Session, new: IkeSa) -> None:
+        """A new IKE SA has taken the place of the session's."""
+        self._by_sa[new] = self._by_sa.pop(session.sa)
+        if session.access is not None:
+            siblings = self._by_device.get(session.access.device_id, {})
+            # In its old place: it is as old as it was.
+            renamed = {new if sa is session.sa else sa: sibling for sa, sibling in siblings.items()}
+            self._by_device[session.access.device_id] = renamed
+        session.sa = new
+
     # --- Coming up ------------------------------------------------------------------------------------------
 
-    def assign(self, session: Session, *, wants_ipv4: bool, wants_ipv6: bool, now: float) -> None:
-        """Find addresses and an SPI for an authenticated peer."""
+    def assign(self, session: Session, wanted: AssignmentWanted, now: float) -> None:
+        """Find addresses for an authenticated peer."""
         access = session.access
         if access is None:
             session.sa.refuse_child(InternalAddressFailure("not authorised"), now)
             return
         self._by_device.setdefault(access.device_id, {})[session.sa] = session
-        try:
-            pool = self._pools.get(access.pool)
-            session.lease = pool.lease(access.device_id, wants_ipv4=wants_ipv4, wants_ipv6=wants_ipv6)
-        except PoolExhausted:
-            name = access.pool or "of the gateway"
-            session.sa.refuse_child(InternalAddressFailure(f"pool {name} has no free address"), now)
-            return
-        session.spi_in = self._plane.allocate_spi()
-        networks: tuple[IPv4Network | IPv6Network, ...] = access.networks or self._settings.networks
-        assignment = Assignment(
-            session.lease.ipv4,
-            session.lease.ipv6,
-            networks,
-            access.dns or self._settings.dns,
-            session.spi_in,
-        )
-        session.sa.assign(assignment, now)
+        lineage = self._share_lease(session, wanted)
+        if session.lease is None:
+            try:
+                session.lease = self._pools.get(access.pool).lease(
+                    access.device_id, wants_ipv4=wanted.wants_ipv4, wants_ipv6=wanted.wants_ipv6
+                )
+            except PoolExhausted:
+                name = access.pool or "of the gateway"
+                session.sa.refuse_child(InternalAddressFailure(f"pool {name} has no free address"), now)
+                return
+        session.sa.assign(self._assignment(session.lease, access, lineage), now)
 
-    def install(self, session: Session, child: Child, now: float) -> None:
-        """Have the data plane carry the child SA."""
-        sa = session.sa
-        try:
-            self._plane.install(_child_sa(sa, child, self._settings.replay_window_packets))
-        except DataPlaneError as error:
-            _log.error("child SA not installed", sign_in=session.sign_in.sign_in_id, error=str(error))
-            sa.refuse_child(DataPlaneFailure(str(error)), now)
-            return
-        self._by_spi[child.spi_in] = session
-        sa.child_installed(now)
+    def _assignment(self, lease: Lease, access: Access, lineage: int) -> Assignment:
+        return Assignment(
+            lease.ipv4,
+            lease.ipv6,
+            access.networks or self._settings.networks,
+            access.dns or self._settings.dns,
+            lineage,
+        )
+
+    def _share_lease(self, session: Session, wanted: AssignmentWanted) -> int:
+        """Give a device that signs in anew, and asks for the addresses that it still has, just those.
+
+        A client that reauthenticates by "make before break" (RFC 7296 section 2.8.3) lets go of the old SA when the
+        new one is up, and must not see its addresses change.
+
+        Returns:
+            The lineage of the child SA that the new one follows, 0 for none.
+        """
+        for other in self.others_of(session):
+            lease, children = other.lease, other.sa.children
+            if lease is None or not other.started or not children:
+                continue
+            same4 = not wanted.wants_ipv4 or (lease.ipv4 is not None and lease.ipv4 == wanted.asked_ipv4)
+            same6 = not wanted.wants_ipv6 or (lease.ipv6 is not None and lease.ipv6 == wanted.asked_ipv6)
+            if same4 and same6 and (wanted.wants_ipv4 or wanted.wants_ipv6):
+                self._pools.share(lease)
+                session.lease = lease
+                return next(iter(children.values())).lineage
+        return 0
+
+    def install(self, session: Session, child: Child, now: float, *, outbound: bool) -> None:
+        """Have the data plane carry a child SA."""
+        failure = self._child_sas.install(session.sa, session.children, child, outbound=outbound)
+        if failure is None:
+            self._by_spi[child.spi_in] = session
+            session.sa.child_installed(child.spi_in, now)
+        else:
+            session.sa.child_failed(child.spi_in, failure, now)
 
     def started(self, session: Session, refused: Callable[[Session, Refusal], None], now: float) -> None:
         """The peer is in: open the accounting record, limit the session's life."""
@@ -180,7 +193,7 @@ class Sessions:
             virtual_ipv4=str(lease.ipv4) if lease.ipv4 else None,
             virtual_ipv6=str(lease.ipv6) if lease.ipv6 else None,
             ike_suite=str(sa.suite),
-            esp_suite=str(sa.child.suite) if sa.child else "",
+            esp_suite=next((str(child.suite) for child in sa.children.values()), ""),
         )
 
         def answered(refusal: Refusal | None) -> None:
@@ -220,8 +233,7 @@ class Sessions:
 
     def last_esp_in_s(self, session: Session) -> float:
         """When the peer's last authentic ESP packet came; 0.0 for never."""
-        counters = self._plane.counters(session.spi_in) if session.spi_in is not None else None
-        return counters.last_in_s if counters is not None else 0.0
+        return self._child_sas.last_in_s(session.children)
 
     def account(self, now: float) -> None:
         """Send the interim records that are due."""
@@ -231,14 +243,12 @@ class Sessions:
                 self._backend.session_updated(self._usage(session))
 
     def path_changed(self, session: Session) -> None:
-        """IKE saw the peer at a new address: its ESP goes there as well."""
-        child = session.sa.child
-        if child is None:
-            return
-        try:
-            self._plane.move(child.spi_in, _endpoints(session.sa))
-        except DataPlaneError as error:
-            _log.error("child SA not moved", sign_in=session.sign_in.sign_in_id, error=str(error))
+        """IKE saw the peer at a new address, or came to a new address of ours: its ESP goes there as well."""
+        self._child_sas.move(session.sa, session.children)
+
+    def child_started(self, session: Session, spi_in: int) -> None:
+        """The peer is ready for our packets on a child SA."""
+        self._child_sas.start_outbound(spi_in)
 
     def matching(self, selector: SessionSelector) -> list[Session]:
         """The sessions that a Disconnect-Request names, those that are just signing in among them."""
@@ -246,9 +256,10 @@ class Sessions:
 
     # --- Going down -----------------------------------------------------------------------------------------
 
-    def child_deleted(self, session: Session) -> None:
-        """The peer deleted the child SA; the session goes on without."""
-        self._remove_child(session)
+    def child_deleted(self, session: Session, spi_in: int) -> None:
+        """A child SA is gone; the session goes on, if need be without any."""
+        self._child_sas.remove(session.children, spi_in)
+        self._by_spi.pop(spi_in, None)
 
     def end(self, session: Session, cause: CloseCause) -> None:
         """The SA is over: nothing of it stays."""
@@ -258,7 +269,8 @@ class Sessions:
         if session.conversation is not None:
             session.conversation.close()
             session.conversation = None
-        self._remove_child(session)
+        for spi_in in list(session.children.spis_in):
+            self.child_deleted(session, spi_in)
         self._leave_device(session)
         if session.lease is not None:
             self._pools.release(session.lease)
@@ -271,8 +283,8 @@ class Sessions:
                 user=access.user_name if access else "",
                 device=access.device_name if access else "",
                 cause=cause.value,
-                bytes_in=session.counters.bytes_in,
-                bytes_out=session.counters.bytes_out,
+                bytes_in=session.children.retired.bytes_in,
+                bytes_out=session.children.retired.bytes_out,
             )
 
     def _leave_device(self, session: Session) -> None:
@@ -284,19 +296,8 @@ class Sessions:
         if not siblings:
             self._by_device.pop(device_id, None)
 
-    def _remove_child(self, session: Session) -> None:
-        if session.spi_in is None:
-            return
-        counters = self._plane.remove(session.spi_in)
-        if counters is not None:
-            session.counters = counters
-        self._by_spi.pop(session.spi_in, None)
-        session.spi_in = None
-
     def _usage(self, session: Session) -> SessionUsage:
-        if session.spi_in is not None:
-            session.counters = self._plane.counters(session.spi_in) or session.counters
-        counters = session.counters
+        counters = self._child_sas.counters(session.children)
         return SessionUsage(
             session.session_id,
             counters.bytes_in,
@@ -318,39 +319,6 @@ def _matches(session: Session, selector: SessionSelector) -> bool:
         (selector.framed_ipv4, str(lease.ipv4) if lease and lease.ipv4 else ""),
     )
     return all(given is None or given == actual for given, actual in given_and_actual)
-
-
-def _endpoints(sa: IkeSa) -> Endpoints:
-    path = sa.path
-    return Endpoints(
-        local=_address(path.local),
-        local_port=path.local_port,
-        remote=_address(path.remote),
-        remote_port=path.remote_port,
-        udp_encapsulation=sa.nat_local or sa.nat_remote,
-        peer_behind_nat=sa.nat_remote,
-    )
-
-
-@lru_cache(maxsize=4096)
-def _address(text: str) -> IPv4Address | IPv6Address:
-    """An address as a socket names it, without the zone of a link-local one."""
-    return ip_address(text.partition("%")[0])
-
-
-def _child_sa(sa: IkeSa, child: Child, replay_window_packets: int) -> ChildSa:
-    suite, keys = child.suite, child.keys
-    return ChildSa(
-        spi_in=child.spi_in,
-        spi_out=child.spi_out,
-        suite=EspSuite(EspCipher(int(suite.encr)), suite.key_bits or 256, EspIntegrity(int(suite.integ)), suite.esn),
-        keys_in=EspKeys(keys.encr_i, keys.integ_i),
-        keys_out=EspKeys(keys.encr_r, keys.integ_r),
-        endpoints=_endpoints(sa),
-        local_selectors=child.local_selectors,
-        remote_selectors=child.remote_selectors,
-        replay_window_packets=replay_window_packets,
-    )
 
 
 def moved(path: Path, remote: str, remote_port: int) -> Path:

@@ -89,7 +89,15 @@ ADMISSION: dict[tuple[ExchangeType, bool], tuple[Row, ...]] = {
         _sealed(_P.NOTIFY, 0, MAX_NOTIFIES),
         _sealed(_P.VENDOR_ID, 0, 20),
     ),
-    (ExchangeType.CREATE_CHILD_SA, True): (_sealed(_P.NOTIFY, 0, MAX_NOTIFIES),),
+    (ExchangeType.CREATE_CHILD_SA, True): (
+        _sealed(_P.SA, 0, 1),
+        _sealed(_P.NONCE, 0, 1),
+        _sealed(_P.KE, 0, 1),
+        _sealed(_P.TSI, 0, 1),
+        _sealed(_P.TSR, 0, 1),
+        _sealed(_P.NOTIFY, 0, MAX_NOTIFIES),
+        _sealed(_P.VENDOR_ID, 0, 20),
+    ),
     (ExchangeType.INFORMATIONAL, False): (
         _sealed(_P.NOTIFY, 0, MAX_NOTIFIES),
         _sealed(_P.DELETE, 0, 8),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from gateway.ike.keymat import ChildKeys
@@ -12,18 +13,33 @@ from gateway.ike.selectors import TrafficSelector
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What the shell gives to an authenticated peer: addresses of its own, what it reaches, and an inbound SPI."""
+    """What the shell gives to an authenticated peer: addresses of its own, and what it reaches."""
 
     virtual_ipv4: IPv4Address | None
     virtual_ipv6: IPv6Address | None
     networks: tuple[IPv4Network | IPv6Network, ...]
     dns: tuple[IPv4Address | IPv6Address, ...]
-    spi_in: int
+    lineage: int = 0
+    """Of the first child SA; 0 for one of its own. A client that signs in anew before it lets go of its old SA has
+    both with the same addresses, so the two child SAs must be one lineage to the data plane.
+    """
     dns_domains: tuple[str, ...] = ()
     """What the DNS servers are to be asked for, lower-case A-labels; empty for everything."""
 
 
-@dataclass(frozen=True, slots=True)
+class ChildState(Enum):
+    """Where a child SA stands."""
+
+    ESTABLISHED = "established"
+    REKEYING = "rekeying"
+    """Our request to rekey it is out."""
+    DELETING = "deleting"
+    """Our Delete is out, or about to be."""
+    DELETED = "deleted"
+    """Gone for the peer; kept a moment for its packets that are still on their way."""
+
+
+@dataclass(slots=True)
 class Child:
     """One pair of ESP SAs."""
 
@@ -32,6 +48,18 @@ class Child:
     suite: ChildSuite
     keys: ChildKeys
     local_selectors: tuple[TrafficSelector, ...]
-    """TSr: behind the gateway."""
+    """Behind the gateway."""
     remote_selectors: tuple[TrafficSelector, ...]
-    """TSi: the client's virtual addresses."""
+    """The client's virtual addresses."""
+    lineage: int
+    """The same number for all child SAs that follow one another."""
+    initiated: bool = False
+    """The exchange that made it was ours: then the initiator's direction of the keys is our outbound one."""
+    state: ChildState = ChildState.ESTABLISHED
+    replaced_by: int | None = None
+    """Inbound SPI of the child SA that was made to take its place."""
+
+    @property
+    def is_live(self) -> bool:
+        """Neither deleted nor about to be, nor replaced."""
+        return self.state in (ChildState.ESTABLISHED, ChildState.REKEYING) and self.replaced_by is None

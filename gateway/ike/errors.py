@@ -13,6 +13,9 @@ class IkeError(Exception):
 
     notify: NotifyType | None = None
     data: bytes = b""
+    protocol: int = 0
+    """Of the SA that the notify is about, with `spi`; 0 for the IKE SA itself."""
+    spi: bytes = b""
 
 
 class InvalidSyntax(IkeError):
@@ -69,6 +72,28 @@ class FailedCpRequired(IkeError):
     """The client asked for no virtual address and gets no child SA without one."""
 
     notify = NotifyType.FAILED_CP_REQUIRED
+
+
+class TemporaryFailure(IkeError):
+    """Not now, for something else is under way; the peer may try again (RFC 7296 section 2.25)."""
+
+    notify = NotifyType.TEMPORARY_FAILURE
+
+
+class NoAdditionalSas(IkeError):
+    """The IKE SA has as many child SAs as it may."""
+
+    notify = NotifyType.NO_ADDITIONAL_SAS
+
+
+class ChildSaNotFound(IkeError):
+    """The peer wants to rekey a child SA that is not there; `spi` is the one that it named."""
+
+    notify = NotifyType.CHILD_SA_NOT_FOUND
+
+    def __init__(self, protocol: int, spi: bytes) -> None:
+        super().__init__(f"no child SA with SPI {spi.hex()}")
+        self.protocol, self.spi = protocol, spi
 
 
 class IntegrityError(IkeError):

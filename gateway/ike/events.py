@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
 from gateway.ike.child import Child
@@ -55,7 +56,7 @@ class CertificateReceived:
 
 @dataclass(slots=True)
 class AssignmentWanted:
-    """The peer is authenticated: find addresses and an SPI, then call `assign` or `refuse_child`.
+    """The peer is authenticated: find addresses, then call `assign` or `refuse_child`.
 
     With INITIAL_CONTACT it has no other SA any more (RFC 7296 section 2.4): those of the same identity are to be
     forgotten first, and their addresses are free.
@@ -65,14 +66,51 @@ class AssignmentWanted:
     wants_ipv4: bool
     wants_ipv6: bool
     initial_contact: bool
+    asked_ipv4: IPv4Address | IPv6Address | None = None
+    """The address that it would like to have."""
+    asked_ipv6: IPv4Address | IPv6Address | None = None
 
 
 @dataclass(slots=True)
 class ChildReady:
-    """Install this child SA, then call `child_installed` or `refuse_child`."""
+    """Install this child SA, then call `child_installed` or `child_failed` with its SPI.
+
+    `outbound` is False where the peer does not expect our packets on it yet: `ChildStarted` follows.
+    """
 
     sa: IkeSa
     child: Child
+    outbound: bool = True
+
+
+@dataclass(slots=True)
+class ChildStarted:
+    """The peer is ready for our packets on this child SA, which was installed without its outbound side."""
+
+    sa: IkeSa
+    spi_in: int
+
+
+@dataclass(slots=True)
+class ChildReplaced:
+    """A child SA was made in the place of another one, by whichever side."""
+
+    sa: IkeSa
+    old_spi_in: int
+    child: Child
+
+
+@dataclass(slots=True)
+class ChildRefused:
+    """The peer, or the data plane, did not let us replace a child SA, which stays as it is.
+
+    For a rekeying that is all; for a change of what the session may reach the shell has to act.
+    """
+
+    sa: IkeSa
+    spi_in: int
+    reason: str
+    rekeying: bool
 
 
 @dataclass(slots=True)
@@ -83,8 +121,16 @@ class SaEstablished:
 
 
 @dataclass(slots=True)
+class SaRekeyed:
+    """`new` has taken the place of `sa`, with its child SAs; `SaClosed` will come for `new`."""
+
+    sa: IkeSa
+    new: IkeSa
+
+
+@dataclass(slots=True)
 class ChildDeleted:
-    """The peer deleted the child SA."""
+    """A child SA is gone on both sides: remove it."""
 
     sa: IkeSa
     spi_in: int
@@ -136,7 +182,11 @@ Event = (
     | CertificateReceived
     | AssignmentWanted
     | ChildReady
+    | ChildStarted
+    | ChildReplaced
+    | ChildRefused
     | SaEstablished
+    | SaRekeyed
     | ChildDeleted
     | LivenessWanted
     | PathChanged

@@ -28,6 +28,7 @@ from gateway.ike.sa import IkeSa
 _NO_SPI = bytes(8)
 _HALF_OPEN_PREFIX_BITS_V6 = 64
 _MAX_VERSION_NOTIFIES_PER_S = 10
+_CHILD_SPI_BASE = 0xC000_0000
 MAX_INIT_BYTES = 8192
 """Of an IKE_SA_INIT request, which is kept while the SA is half-open. Stock clients send 300 to 1200 bytes."""
 
@@ -58,6 +59,8 @@ class Responder:
         self._events: deque[Event] = deque()
         self._timers: list[tuple[float, int, IkeSa]] = []
         self._timer_ids = count()
+        self._child_spis: set[int] = set()
+        self._lineages = count(1)
         self._cookies = CookieJar(random, now)
         self._version_notify_at = now
 
@@ -71,8 +74,8 @@ class Responder:
         except InvalidSyntax:
             self.statistics.dropped += 1
             return
-        sa = self._sas.get(header.spi_r)
-        if sa is not None and sa.spi_i == header.spi_i:
+        sa = self._sas.get(header.spi_r if header.from_initiator else header.spi_i)
+        if sa is not None and sa.spi_i == header.spi_i and sa.spi_r == header.spi_r:
             if header.version >> 4 == IKE_VERSION >> 4:
                 sa.receive_datagram(header, data, path, now)
                 self.touch(sa)
@@ -100,9 +103,11 @@ class Responder:
                 continue
             sa.scheduled_at = None
             due = sa.get_timer()
-            if due is not None and due <= now:
-                sa.handle_timer(now)
-            self.touch(sa)
+            try:
+                if due is not None and due <= now:
+                    sa.handle_timer(now)
+            finally:
+                self.touch(sa)
 
     def next_event(self) -> Event | None:
         """The next effect for the shell, or None."""
@@ -113,7 +118,7 @@ class Responder:
     def touch(self, sa: IkeSa) -> None:
         """To be called after every call on an SA: queues its timer anew, or forgets a finished SA."""
         if sa.is_finished:
-            self._sas.pop(sa.spi_r, None)
+            self._sas.pop(sa.own_spi, None)
             return
         due = sa.get_timer()
         # An earlier entry in the queue is good enough: it finds nothing due and queues the right one.
@@ -137,8 +142,9 @@ class Responder:
             self.touch(sa)
 
     def adopt(self, sa: IkeSa) -> None:
-        """Take in an established SA that was restored from a snapshot."""
-        self._sas[sa.spi_r] = sa
+        """Take in an established SA that came from rekeying, or was restored from a snapshot."""
+        self._sas[sa.own_spi] = sa
+        self._child_spis.update(sa.children)
         self.touch(sa)
 
     # --- Owner of the SAs -----------------------------------------------------------------------------------
@@ -161,6 +167,29 @@ class Responder:
         if not self._half_open_by_address[address]:
             del self._half_open_by_address[address]
         del self._half_open[key]
+
+    def new_ike_spi(self) -> bytes:
+        """An SPI for an IKE SA, 8 bytes; its first byte is the worker's index."""
+        while True:
+            spi = bytes((self.config.worker_index,)) + self._random(7)
+            if spi != _NO_SPI and spi not in self._sas:
+                return spi
+
+    def new_child_spi(self) -> int:
+        """An inbound SPI for a child SA, far above 255 (RFC 4303 section 2.1); its last byte tells workers apart."""
+        while True:
+            spi = _CHILD_SPI_BASE | int.from_bytes(self._random(3), "big") << 8 | self.config.worker_index
+            if spi not in self._child_spis:
+                self._child_spis.add(spi)
+                return spi
+
+    def free_child_spi(self, spi_in: int) -> None:
+        """It is not in use any more."""
+        self._child_spis.discard(spi_in)
+
+    def new_lineage(self) -> int:
+        """A number for child SAs that follow one another; no two of this process are the same."""
+        return next(self._lineages)
 
     # --- IKE_SA_INIT ----------------------------------------------------------------------------------------
 
@@ -210,7 +239,9 @@ class Responder:
         except NoProposalChosen as error:
             self.emit(ProposalRefused(path.remote, request.client, str(error)))
             raise
-        sa = IkeSa(self, self.config, self._random, spi_i=header.spi_i, spi_r=self._new_spi(), suite=suite, path=path)
+        sa = IkeSa(
+            self, self.config, self._random, spi_i=header.spi_i, spi_r=self.new_ike_spi(), suite=suite, path=path
+        )
         response = ike_sa_init.accept(sa, request, answer, data, path, now)
         sa.half_open_key = address, (path.remote, path.remote_port, header.spi_i)
         self._half_open_by_address[address] += 1
@@ -219,12 +250,6 @@ class Responder:
         self.statistics.initiated += 1
         self.transmit(response, path)
         self.touch(sa)
-
-    def _new_spi(self) -> bytes:
-        while True:
-            spi = bytes((self.config.worker_index,)) + self._random(7)
-            if spi != _NO_SPI and spi not in self._sas:
-                return spi
 
     def _refuse_version(self, header: Header, path: Path, now: float) -> None:
         """INVALID_MAJOR_VERSION (section 2.5), a few a second at most."""

@@ -1,4 +1,4 @@
-"""One IKE SA, responder's side: keys, windows, timers and state; the exchanges do the rest.
+"""One IKE SA: keys, windows, timers and state; the exchanges do the rest.
 
 `receive_datagram` and `handle_timer` go in; datagrams and events come out through the owner (the `Responder`).
 Slow work leaves as an event and comes back as a call; a call that comes too late is ignored.
@@ -6,37 +6,46 @@ Slow work leaves as an event and comes back as a call; a call that comes too lat
 
 from __future__ import annotations
 
-import hashlib
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
+from core.rate import TokenBucket
 from gateway.ike.channel import AuthenticButInvalid, Channel, OutPayloads
-from gateway.ike.child import Assignment, Child
+from gateway.ike.child import Assignment, Child, ChildState
 from gateway.ike.config import ResponderConfig
-from gateway.ike.constants import ExchangeType, NotifyType, PayloadType, ProtocolId
+from gateway.ike.constants import ExchangeType, NotifyType, PayloadType
 from gateway.ike.crypto.key_exchange import KeyPair
 from gateway.ike.errors import IkeError, IntegrityError, InvalidSyntax, UnsupportedCriticalPayload
 from gateway.ike.events import (
+    ChildDeleted,
+    ChildReady,
+    ChildStarted,
     CloseCause,
     Event,
     HandshakeFailed,
     LivenessWanted,
     PathChanged,
     SaClosed,
+    SaRekeyed,
 )
-from gateway.ike.exchanges import create_child_sa, ike_auth, informational
+from gateway.ike.exchanges import create_child_sa, ike_auth, informational, rekey_ike
+from gateway.ike.exchanges.own import OwnExchange
 from gateway.ike.keymat import IkeKeys, derive_ike_keys
 from gateway.ike.message import Header, Payloads
 from gateway.ike.path import Path
-from gateway.ike.payloads.delete import Delete
-from gateway.ike.payloads.notify import notify_payload
+from gateway.ike.payloads.notify import Notify, notify_payload
 from gateway.ike.proposals import IkeSuite
-from gateway.ike.states import UNFINISHED, Input, State, transition
+from gateway.ike.states import ALIVE, UNFINISHED, Input, State, transition
+from gateway.ike.timers import Timer, Timers
 from gateway.ike.window import OwnRequest, PeerRequests, Verdict
 
 MIN_MSK_BYTES = 64
 KEEPALIVE = b"\xff"
 """The NAT-keepalive of RFC 3948 section 2.3; it goes out without a non-ESP marker."""
+NEW_KEYS_PER_S, NEW_KEYS_BURST = 2.0, 20.0
+"""Rekeyings and new child SAs that a peer may ask for. Windows rekeys by volume, at most some once a second."""
 
 
 class Owner(Protocol):
@@ -51,35 +60,58 @@ class Owner(Protocol):
     def settled(self, sa: IkeSa) -> None:
         """The SA is no longer half-open."""
 
+    def adopt(self, sa: IkeSa) -> None:
+        """Take in an SA that came from rekeying."""
+
+    def new_ike_spi(self) -> bytes:
+        """An SPI for an IKE SA, 8 bytes."""
+
+    def new_child_spi(self) -> int:
+        """An inbound SPI for a child SA."""
+
+    def free_child_spi(self, spi_in: int) -> None:
+        """It is not in use any more."""
+
+    def new_lineage(self) -> int:
+        """A number for child SAs that follow one another."""
+
+
+@dataclass(slots=True)
+class PendingChild:
+    """A child SA that the data plane is asked to carry, and what follows."""
+
+    child: Child
+    installed: Callable[[float], None]
+    failed: Callable[[IkeError, float], None]
+
 
 class IkeSa:
-    """An IKE SA whose IKE_SA_INIT has been answered."""
+    """An IKE SA whose IKE_SA_INIT has been answered, or one that came from rekeying such an SA."""
 
     __slots__ = (
-        "_close_pending",
-        "_delete_at",
-        "_keepalive_at",
-        "_liveness_at",
         "_owner",
+        "_pending",
+        "_queue",
+        "assignment",
         "auth",
         "channel",
-        "child",
+        "children",
         "client",
         "config",
         "context",
         "half_open_key",
-        "half_open_until",
         "init_request",
         "init_response",
+        "is_initiator",
         "key_pair",
         "keys",
         "last_received",
-        "last_request",
-        "linger_until",
         "nat_local",
         "nat_remote",
+        "new_keys",
         "nonce_i",
         "nonce_r",
+        "outstanding",
         "own",
         "path",
         "peer",
@@ -88,12 +120,13 @@ class IkeSa:
         "peer_identity",
         "peer_public",
         "random",
+        "rival",
         "scheduled_at",
-        "session_until",
         "spi_i",
         "spi_r",
         "state",
         "suite",
+        "timers",
     )
 
     def __init__(
@@ -106,6 +139,7 @@ class IkeSa:
         spi_r: bytes,
         suite: IkeSuite,
         path: Path,
+        is_initiator: bool = False,
     ) -> None:
         self._owner = owner
         self.config = config
@@ -113,6 +147,8 @@ class IkeSa:
         self.spi_i, self.spi_r = spi_i, spi_r
         self.suite = suite
         self.path = path
+        self.is_initiator = is_initiator
+        """True after a rekeying that we began; an SA of a client's IKE_SA_INIT has us as the responder."""
         self.state = State.HALF_OPEN
         self.client = ""
         """What the peer looks like."""
@@ -132,32 +168,39 @@ class IkeSa:
         self.channel: Channel | None = None
         self.auth: ike_auth.IkeAuth | None = None
         """The authentication under way; gone once the SA is established."""
-        self.child: Child | None = None
+        self.assignment: Assignment | None = None
+        """What the peer may use, as the shell says now; the source of every child SA's selectors."""
+        self.children: dict[int, Child] = {}
+        """By inbound SPI."""
         self.context: object = None
         """The shell's own; the core never looks at it."""
         self.half_open_key: tuple[str, tuple[str, int, bytes]] | None = None
         """Under which address and key the responder counts the SA as half-open, while it is."""
         self.peer = PeerRequests()
         self.own = OwnRequest(config.retransmit_timeouts_s)
-        self.last_request = b""
-        """First datagram of the newest request, to know its retransmission by; once CLOSED only its digest."""
+        self.outstanding: OwnExchange | None = None
+        """The exchange of ours that waits for its answer."""
+        self.rival: IkeSa | None = None
+        """The IKE SA that the peer made of this one by rekeying while our own rekeying is outstanding."""
+        self._queue: deque[OwnExchange] = deque()
+        self._pending: dict[int, PendingChild] = {}
         self.last_received = 0.0
         """When the last authentic message came, monotonic seconds."""
-        self.half_open_until: float | None = None
-        self.linger_until: float | None = None
-        self.session_until: float | None = None
-        self._liveness_at: float | None = None
-        self._keepalive_at: float | None = None
-        self._delete_at: float | None = None
-        self._close_pending = False
+        self.new_keys = TokenBucket(NEW_KEYS_PER_S, NEW_KEYS_BURST, 0.0)
+        self.timers = Timers()
         self.scheduled_at: float | None = None
         """The responder's note of the timer that it has queued."""
+
+    @property
+    def own_spi(self) -> bytes:
+        """The SPI of the two that we chose, by which the responder finds the SA."""
+        return self.spi_i if self.is_initiator else self.spi_r
 
     # --- Driver surface -------------------------------------------------------------------------------------
 
     def receive_datagram(self, header: Header, data: bytes, path: Path, now: float) -> None:
         """A datagram with this SA's SPIs, not verified yet; what is not authentic changes nothing."""
-        if not header.from_initiator:
+        if header.from_initiator is self.is_initiator:
             return
         try:
             if header.is_response:
@@ -169,54 +212,53 @@ class IkeSa:
 
     def get_timer(self) -> float | None:
         """When `handle_timer` has to be called next, monotonic seconds."""
-        if self.half_open_until is not None:
-            # The only timer of a handshake, and asked for after each of its steps.
-            return self.half_open_until
-        timers = (
-            self.linger_until,
-            self.own.deadline,
-            self.session_until,
-            self._liveness_at,
-            self._keepalive_at,
-            self._delete_at,
-        )
-        return min([timer for timer in timers if timer is not None], default=None)
+        earliest, deadline = self.timers.earliest, self.own.deadline
+        if deadline is None:
+            return earliest
+        return deadline if earliest is None else min(earliest, deadline)
 
     def handle_timer(self, now: float) -> None:
-        """Whatever is due: timeouts, retransmissions, liveness, keepalives."""
-        if self.half_open_until is not None and now >= self.half_open_until:
-            if self.auth is not None:
-                self.report_failure("handshake-timeout", CloseCause.HALF_OPEN_TIMEOUT.value)
-            self._end(Input.TIMEOUT, CloseCause.HALF_OPEN_TIMEOUT, now)
-            return
-        if self.linger_until is not None and now >= self.linger_until:
-            self.linger_until = None
-            return
+        """Whatever is due: timeouts, retransmissions, liveness, keepalives, rekeying."""
         if self.own.deadline is not None and now >= self.own.deadline:
             if not self.own.retransmit(now):
                 self._end(Input.GONE, CloseCause.LOST, now)
                 return
             self._send_all(self.own.datagrams)
-        if self._delete_at is not None and now >= self._delete_at:
-            self._delete_at = None
-            self._send_delete(now)
-        if self.session_until is not None and now >= self.session_until:
-            self.close(CloseCause.SESSION_TIMEOUT, now)
-            return
-        if self._liveness_at is not None and now >= self._liveness_at:
-            self._liveness_at = now + self.config.dpd_interval_s
-            if self.own.message_id is None:
-                self._owner.emit(LivenessWanted(self))
-        if self._keepalive_at is not None and now >= self._keepalive_at:
-            self._keepalive_at = now + self.config.keepalive_interval_s
-            self._owner.transmit(KEEPALIVE, self.path)
+        for key in self.timers.pop_due(now):
+            if self.state is not State.CLOSED:
+                self._serve_timer(key, now)
+
+    def _serve_timer(self, key: object, now: float) -> None:
+        match key:
+            case Timer.HALF_OPEN:
+                if self.auth is not None:
+                    self.report_failure("handshake-timeout", CloseCause.HALF_OPEN_TIMEOUT.value)
+                self._end(Input.TIMEOUT, CloseCause.HALF_OPEN_TIMEOUT, now)
+            case Timer.DELETE:
+                self.initiate(informational.DeleteIke(), now)
+            case Timer.SESSION_END:
+                self.close(CloseCause.SESSION_TIMEOUT, now)
+            case Timer.REKEY:
+                self.initiate(rekey_ike.RekeyIke(), now)
+            case Timer.LIVENESS:
+                self.timers.set(Timer.LIVENESS, now + self.config.dpd_interval_s)
+                if self.own.message_id is None:
+                    self._owner.emit(LivenessWanted(self))
+            case Timer.KEEPALIVE:
+                self.timers.set(Timer.KEEPALIVE, now + self.config.keepalive_interval_s)
+                self._owner.transmit(KEEPALIVE, self.path)
+            case (Timer.REMOVE_CHILD, int(spi_in)):
+                self._remove_child(spi_in)
+            case _:
+                # An exchange of ours that was put off.
+                self.initiate(key, now)  # type: ignore[arg-type]
 
     @property
     def is_finished(self) -> bool:
         """Nothing is left to do; the responder may forget the SA."""
-        return self.state is State.CLOSED and self.linger_until is None
+        return self.state is State.CLOSED and self.timers.get(Timer.LINGER) is None
 
-    # --- Calls that answer events ---------------------------------------------------------------------------
+    # --- Calls that answer events: authentication -----------------------------------------------------------
 
     def eap_continue(self, packet: bytes, now: float) -> None:
         """Send the next EAP-Request."""
@@ -258,20 +300,20 @@ class IkeSa:
     def assign(self, assignment: Assignment, now: float) -> None:
         """Addresses are found: negotiate the child SA."""
         if self.auth is not None and self.state is State.ASSIGNING:
+            self.assignment = assignment
             try:
                 ike_auth.negotiate_child(self, self.auth, assignment)
             except IkeError as error:
                 self.refuse_child(error, now)
 
-    def child_installed(self, now: float) -> None:
-        """The data plane carries the child SA: tell the peer."""
-        if self.auth is not None and self.state is State.ASSIGNING:
-            self.move(Input.CHILD_INSTALLED)
-            self.half_open_until = None
-            self._start_established_timers(now)
-            ike_auth.finish(self, self.auth)
-            self.auth = None
-            self._owner.settled(self)
+    def established(self, now: float) -> None:
+        """IKE_AUTH is through; its last response is about to go out."""
+        self.move(Input.CHILD_INSTALLED)
+        self.auth = None
+        self.init_request = self.init_response = b""
+        self.timers.cancel(Timer.HALF_OPEN)
+        self._start_established_timers(now)
+        self._owner.settled(self)
 
     def refuse_child(self, error: IkeError, now: float) -> None:
         """No child SA can be made: say why (the IKE SA itself is authentic), then delete the IKE SA."""
@@ -280,12 +322,57 @@ class IkeSa:
         self.report_failure(_code(error.notify or NotifyType.TEMPORARY_FAILURE), str(error))
         ike_auth.finish_without_child(self, self.auth, error)
         self.auth = None
-        self.half_open_until = None
+        self.timers.cancel(Timer.HALF_OPEN)
         self.move(Input.CHILD_REFUSED)
         self._owner.settled(self)
         self._owner.emit(SaClosed(self, CloseCause.REFUSED))
         # Sent at once, the Delete may overtake the response inside the client, which then waits for a dead SA.
-        self._delete_at = now + self.config.refused_delete_delay_s
+        self.timers.set(Timer.DELETE, now + self.config.refused_delete_delay_s)
+
+    # --- Calls that answer events: while it is up -----------------------------------------------------------
+
+    def child_installed(self, spi_in: int, now: float) -> None:
+        """The data plane carries the child SA."""
+        pending = self._pending.pop(spi_in, None)
+        if pending is not None:
+            self.children[spi_in] = pending.child
+            pending.installed(now)
+
+    def child_failed(self, spi_in: int, error: IkeError, now: float) -> None:
+        """The data plane can't carry the child SA."""
+        pending = self._pending.pop(spi_in, None)
+        if pending is not None:
+            self._owner.free_child_spi(spi_in)
+            pending.failed(error, now)
+
+    def child_expired(self, spi_in: int, now: float, *, hard: bool) -> None:
+        """The lifetime of a child SA is over: replace it in time, or delete what carries nothing any more."""
+        child = self.children.get(spi_in)
+        if child is None or self.state is not State.ESTABLISHED or not child.is_live:
+            return
+        if hard:
+            self.delete_children([child], now)
+        elif self._may_rekey_children:
+            self.initiate(create_child_sa.CreateChild(spi_in, rekeying=True), now)
+
+    @property
+    def _may_rekey_children(self) -> bool:
+        """Windows behind a NAT answers a rekeying that it did not begin with an error of its own, and stays."""
+        return not (self.nat_remote and self.client.startswith("Windows"))
+
+    def reassign(self, assignment: Assignment, now: float) -> None:
+        """What the peer may use has changed: each child SA makes room for one with the new selectors."""
+        if self.state is not State.ESTABLISHED:
+            return
+        self.assignment = assignment
+        for child in list(self.children.values()):
+            if child.is_live:
+                self.initiate(create_child_sa.CreateChild(child.spi_in, rekeying=False), now)
+
+    def rekey(self, now: float) -> None:
+        """Rekey the IKE SA, because the shell says so."""
+        if self.state is State.ESTABLISHED:
+            self.initiate(rekey_ike.RekeyIke(), now)
 
     def check_liveness(self, last_esp_in_s: float, now: float) -> None:
         """Ask the peer whether it is alive, unless something came from it lately (RFC 7296 section 2.4)."""
@@ -293,25 +380,29 @@ class IkeSa:
             return
         quiet_since = max(self.last_received, last_esp_in_s)
         if now - quiet_since < self.config.dpd_interval_s:
-            self._liveness_at = quiet_since + self.config.dpd_interval_s
+            self.timers.set(Timer.LIVENESS, quiet_since + self.config.dpd_interval_s)
             return
-        self._request(ExchangeType.INFORMATIONAL, [], now)
+        self.initiate(informational.Liveness(), now)
 
     def limit_session(self, lifetime_s: float, now: float) -> None:
         """End the SA at the latest after so many seconds."""
-        self.session_until = now + lifetime_s
+        self.timers.set(Timer.SESSION_END, now + lifetime_s)
+
+    def remote_moved(self, path: Path) -> None:
+        """Authentic ESP came from a new address behind the NAT (RFC 7296 section 2.23)."""
+        if self.nat_remote and self.state is State.ESTABLISHED:
+            self.path = path
 
     def close(self, cause: CloseCause, now: float) -> None:
         """End the SA from our side: events at once, Delete to an established peer."""
         if self.state is State.ESTABLISHED:
+            self._abandon_exchanges(now)
             self.move(Input.CLOSE)
-            self.session_until = self._liveness_at = self._keepalive_at = None
+            self.timers.clear()
+            self._forget_children()
             self._owner.emit(SaClosed(self, cause))
-            if self.own.message_id is None:
-                self._send_delete(now)
-            else:
-                self._close_pending = True
-        elif self.state in UNFINISHED:
+            self.initiate(informational.DeleteIke(), now)
+        elif self.state in UNFINISHED or self.state is State.REPLACED:
             self._end(Input.CLOSE, cause, now)
 
     def forget(self, cause: CloseCause, now: float) -> None:
@@ -325,17 +416,66 @@ class IkeSa:
         """Tell the shell."""
         self._owner.emit(event)
 
+    @property
+    def owner(self) -> Owner:
+        """The responder that holds it."""
+        return self._owner
+
     def move(self, given: Input) -> None:
         """Change the state by the table."""
         self.state = transition(self.state, given)
 
-    def respond(self, exchange: ExchangeType, payloads: OutPayloads) -> None:
-        """Answer the request in progress; its retransmissions will get the same bytes."""
+    def respond(self, exchange: ExchangeType, payloads: OutPayloads, message_id: int | None = None) -> None:
+        """Answer the request that was begun last, or the one with this id; its retransmissions get the same bytes."""
         if self.channel is None:
             return
-        datagrams = self.channel.seal(exchange, self.peer.next_id, payloads, response=True)
-        self.peer.answer(datagrams)
+        answered_id = self.peer.current if message_id is None else message_id
+        datagrams = self.channel.seal(exchange, answered_id, payloads, response=True)
+        self.peer.answer(answered_id, datagrams)
         self._send_all(datagrams)
+
+    def initiate(self, own: OwnExchange, now: float) -> None:
+        """Begin an exchange, when its turn has come."""
+        self._queue.append(own)
+        self._send_next(now)
+
+    def initiate_at(self, own: OwnExchange, at: float) -> None:
+        """Begin an exchange, but not before."""
+        self.timers.set(own, at)
+
+    @property
+    def waiting(self) -> tuple[OwnExchange, ...]:
+        """Our exchanges that are outstanding or wait for their turn, in order."""
+        return (*((self.outstanding,) if self.outstanding is not None else ()), *self._queue)
+
+    def install(
+        self,
+        child: Child,
+        *,
+        outbound: bool,
+        installed: Callable[[float], None],
+        failed: Callable[[IkeError, float], None],
+    ) -> None:
+        """Ask for a child SA; one of the two calls follows, unless the SA ends first."""
+        self._pending[child.spi_in] = PendingChild(child, installed, failed)
+        self._owner.emit(ChildReady(self, child, outbound))
+
+    def delete_children(self, children: list[Child], now: float) -> None:
+        """Delete child SAs that the peer has as well."""
+        for child in children:
+            child.state = ChildState.DELETING
+        self.initiate(informational.DeleteChildren([child.spi_in for child in children]), now)
+
+    def child_gone(self, child: Child, now: float) -> None:
+        """Both sides have deleted a child SA; what took its place comes into full use."""
+        successor = self.children.get(child.replaced_by) if child.replaced_by is not None else None
+        if successor is None:
+            self._remove_child(child.spi_in)
+            return
+        self._owner.emit(ChildStarted(self, successor.spi_in))
+        child.state = ChildState.DELETED
+        # What the peer sent on the old one may come behind what says that it is gone.
+        self.timers.set((Timer.REMOVE_CHILD, child.spi_in), now + self.config.replaced_linger_s)
 
     def report_failure(self, code: str, reason: str) -> None:
         """One event that an operator understands."""
@@ -343,13 +483,49 @@ class IkeSa:
 
     def peer_deleted(self, now: float) -> None:
         """The peer deleted the IKE SA; the answer is out already."""
+        rival, self.rival = self.rival, None
+        if rival is not None:
+            # It rekeyed the SA, and knows nothing of our rekeying, or thinks little of it.
+            self.hand_over(rival, now)
         self._end(Input.DELETED, CloseCause.PEER_DELETE, now)
 
+    def delete_answered(self, now: float) -> None:
+        """The peer has answered our Delete."""
+        self._end(Input.GONE, CloseCause.ADMIN, now)
+
+    def hand_over(self, new: IkeSa, now: float) -> None:
+        """`new` takes the place of this SA: child SAs, session, and what is still to be done (RFC 7296 section 2.18).
+
+        The exchange that is outstanding stays: its answer comes under the old keys.
+        """
+        for name in HANDED_OVER:
+            setattr(new, name, getattr(self, name))
+        self.children, self.context, self.assignment = {}, None, None
+        session_end = self.timers.get(Timer.SESSION_END)
+        if session_end is not None:
+            new.timers.set(Timer.SESSION_END, session_end)
+        self.timers.hand_over(tuple, new.timers)
+        self.timers.clear()
+        self.move(Input.REPLACED)
+        self._owner.emit(SaRekeyed(self, new))
+        new.last_received = now
+        for own in self._queue:
+            new.initiate(own, now)
+        self._queue.clear()
+        self._owner.adopt(new)
+
+    def be_replaced(self, now: float) -> None:
+        """Of two IKE SAs that came from simultaneous rekeying, this one has lost: whoever made it deletes it."""
+        self.move(Input.REPLACED)
+        self.timers.clear()
+        self.timers.set(Timer.DELETE, now + self.config.replaced_delete_s)
+
     def resume(self, last_received: float, session_until: float | None, now: float) -> None:
-        """The SA was restored from a snapshot: it is established, and its timers run from now."""
+        """The SA is established from the start (rekeying, snapshot); its timers run from now."""
         self.state = State.ESTABLISHED
         self.last_received = last_received
-        self.session_until = session_until
+        if session_until is not None:
+            self.timers.set(Timer.SESSION_END, session_until)
         self._start_established_timers(now)
 
     # --- Inside ---------------------------------------------------------------------------------------------
@@ -357,8 +533,7 @@ class IkeSa:
     def _receive_request(self, header: Header, data: bytes, path: Path, now: float) -> None:
         verdict = self.peer.judge(header.message_id)
         if verdict is Verdict.ANSWERED:
-            if (_digest(data) if self.state is State.CLOSED else data) == self.last_request:
-                self._send_all(self.peer.cached_response)
+            self._send_all(self.peer.response_to(header.message_id, data))
             return
         if verdict is not Verdict.NEW or self.state is State.CLOSED:
             return
@@ -371,8 +546,7 @@ class IkeSa:
                 return
         except (AuthenticButInvalid, UnsupportedCriticalPayload) as error:
             problem = error
-        self.last_request = channel.first_datagram
-        self.peer.begin()
+        self.peer.begin(header.message_id, channel.first_datagram)
         self._heard(path, now)
         try:
             if payloads is not None:
@@ -388,8 +562,8 @@ class IkeSa:
             informational.handle_request(self, payloads, now)
         elif exchange == ExchangeType.IKE_AUTH and self.state in UNFINISHED:
             ike_auth.handle_request(self, payloads)
-        elif exchange == ExchangeType.CREATE_CHILD_SA and self.state in (State.ESTABLISHED, State.CLOSING):
-            create_child_sa.handle_request(self, payloads)
+        elif exchange == ExchangeType.CREATE_CHILD_SA and self.state in ALIVE:
+            create_child_sa.handle_request(self, payloads, now)
         else:
             raise InvalidSyntax(f"exchange {exchange} does not belong in state {self.state.value!r}")
 
@@ -397,11 +571,12 @@ class IkeSa:
         """An authentic request that can't be served: the notify, and for a handshake the end."""
         exchange = ExchangeType(header.exchange) if header.exchange in _EXCHANGES else ExchangeType.INFORMATIONAL
         notify = error.notify or NotifyType.INVALID_SYNTAX
-        self.respond(exchange, [notify_payload(notify, error.data)])
+        body = Notify(notify, error.data, error.protocol, error.spi).to_bytes()
+        self.respond(exchange, [(PayloadType.NOTIFY, body)], header.message_id)
         if self.state in UNFINISHED:
             self.report_failure(_code(notify), str(error))
             self._end(Input.REFUSED, CloseCause.REFUSED, now)
-        elif self.state is State.ESTABLISHED and isinstance(error, InvalidSyntax):
+        elif self.state in ALIVE and isinstance(error, InvalidSyntax):
             # RFC 7296 section 2.21.3: the peer is out of step; nothing that it says can be relied on.
             self._end(Input.GONE, CloseCause.PROTOCOL_ERROR, now)
 
@@ -416,27 +591,45 @@ class IkeSa:
             self._end(Input.REFUSED, CloseCause.REFUSED, now)
 
     def _receive_response(self, header: Header, data: bytes, path: Path, now: float) -> None:
-        if self.channel is None or header.message_id != self.own.message_id:
+        own = self.outstanding
+        if self.channel is None or own is None or header.message_id != self.own.message_id:
             return
         try:
             payloads = self.channel.open(header, data)
+            if payloads is None:
+                return
+            if header.exchange != own.exchange:
+                raise AuthenticButInvalid("a response of another exchange")
         except (AuthenticButInvalid, UnsupportedCriticalPayload):
             self._end(Input.GONE, CloseCause.PROTOCOL_ERROR, now)
             return
-        if payloads is None or not self.own.answered(header.message_id):
-            return
+        self.own.answered(header.message_id)
+        self.outstanding = None
         self._heard(path, now)
-        if self.state is State.CLOSING and not self._close_pending:
-            self._end(Input.GONE, CloseCause.ADMIN, now)
-        elif self._close_pending:
-            self._close_pending = False
-            self._send_delete(now)
+        try:
+            own.answered(self, payloads, now)
+        except IkeError:
+            self._end(Input.GONE, CloseCause.PROTOCOL_ERROR, now)
+            return
+        self._send_next(now)
+
+    def _send_next(self, now: float) -> None:
+        """Send the request whose turn has come, if none is outstanding."""
+        while self._queue and self.outstanding is None and self.channel is not None:
+            own = self._queue.popleft()
+            payloads = own.request(self, now)
+            if payloads is None:
+                continue
+            self.outstanding = own
+            datagrams = self.channel.seal(own.exchange, self.own.next_id, payloads, response=False)
+            self.own.send(datagrams, now)
+            self._send_all(datagrams)
 
     def _heard(self, path: Path, now: float) -> None:
         """An authentic message: the peer lives, and is where the message came from if that may change."""
         self.last_received = now
-        if self._liveness_at is not None:
-            self._liveness_at = now + self.config.dpd_interval_s
+        if self.timers.get(Timer.LIVENESS) is not None:
+            self.timers.set(Timer.LIVENESS, now + self.config.dpd_interval_s)
         if path == self.path:
             return
         if self.state in UNFINISHED:
@@ -446,39 +639,54 @@ class IkeSa:
             self.path = path
             self._owner.emit(PathChanged(self))
 
-    def remote_moved(self, path: Path) -> None:
-        """Authentic ESP came from a new address behind the NAT (RFC 7296 section 2.23)."""
-        if self.nat_remote and self.state is State.ESTABLISHED:
-            self.path = path
-
     def _derive_channel(self, header: Header) -> Channel:
         """Diffie-Hellman, done when the first IKE_AUTH is there and not before: a flood of INITs does not pay."""
         plausible = header.exchange == ExchangeType.IKE_AUTH and header.next_payload in _ENCRYPTED
         if not plausible or self.key_pair is None:
             raise InvalidSyntax("no keys")
         shared = self.key_pair.shared_secret(self.peer_public)
-        self.keys = derive_ike_keys(self.suite, shared, self.nonce_i, self.nonce_r, self.spi_i, self.spi_r)
         self.key_pair = None
-        self.channel = Channel(self.suite, self.keys, self.spi_i, self.spi_r, is_initiator=False, random=self.random)
+        return self.use_keys(derive_ike_keys(self.suite, shared, self.nonce_i, self.nonce_r, self.spi_i, self.spi_r))
+
+    def use_keys(self, keys: IkeKeys) -> Channel:
+        """Protect all messages by these keys from now on."""
+        self.keys = keys
+        self.channel = Channel(
+            self.suite, keys, self.spi_i, self.spi_r, is_initiator=self.is_initiator, random=self.random
+        )
         if self.peer_fragments:
             self.channel.set_fragment_size(self.config.fragment_size_bytes, self.path.ip_version)
         return self.channel
 
     def _start_established_timers(self, now: float) -> None:
-        self._liveness_at = now + self.config.dpd_interval_s
+        self.timers.set(Timer.LIVENESS, now + self.config.dpd_interval_s)
+        self.timers.set(Timer.REKEY, now + jittered(self.config.ike_rekey_s, self.random))
         if self.nat_local:
-            self._keepalive_at = now + self.config.keepalive_interval_s
+            self.timers.set(Timer.KEEPALIVE, now + self.config.keepalive_interval_s)
 
-    def _request(self, exchange: ExchangeType, payloads: OutPayloads, now: float) -> None:
-        if self.channel is None:
-            return
-        datagrams = self.channel.seal(exchange, self.own.next_id, payloads, response=False)
-        self.own.send(datagrams, now)
-        self._send_all(datagrams)
+    def _remove_child(self, spi_in: int) -> None:
+        if self.children.pop(spi_in, None) is not None:
+            self.timers.cancel((Timer.REMOVE_CHILD, spi_in))
+            self._owner.free_child_spi(spi_in)
+            self._owner.emit(ChildDeleted(self, spi_in))
 
-    def _send_delete(self, now: float) -> None:
-        body = Delete(ProtocolId.IKE).to_bytes()
-        self._request(ExchangeType.INFORMATIONAL, [(PayloadType.DELETE, body)], now)
+    def _forget_children(self) -> None:
+        """The SA ends, and its child SAs with it, of which `SaClosed` tells."""
+        for spi_in in (*self.children, *self._pending):
+            self._owner.free_child_spi(spi_in)
+        self.children = {}
+        self._pending.clear()
+
+    def _abandon_exchanges(self, now: float) -> None:
+        """Nothing of ours is wanted any more; an outstanding request is still retransmitted until it is answered."""
+        self._queue.clear()
+        rival, self.rival = self.rival, None
+        if rival is not None:
+            rival.be_replaced(now)
+            rival.initiate(informational.DeleteIke(), now)
+        if self.outstanding is not None:
+            self.outstanding.abandoned(self, now)
+            self.outstanding = informational.Abandoned(self.outstanding.exchange)
 
     def _send_all(self, datagrams: tuple[bytes, ...] | list[bytes]) -> None:
         for datagram in datagrams:
@@ -491,23 +699,26 @@ class IkeSa:
         it sent may stay.
         """
         was = self.state
+        self._abandon_exchanges(now)
+        self.outstanding = None
         self.move(given)
         self.auth = None
         self.key_pair = self.keys = self.channel = None
         self.nonce_i = self.peer_public = self.init_request = self.init_response = b""
-        self.last_request = _digest(self.last_request)
-        self.own.answered(self.own.message_id if self.own.message_id is not None else -1)
-        self.half_open_until = self.session_until = self._delete_at = None
-        self._liveness_at = self._keepalive_at = None
-        self.linger_until = now + self.config.linger_s
+        self.peer.keep_only_answers()
+        self.own.forget()
+        self._forget_children()
+        self.timers.clear()
+        self.timers.set(Timer.LINGER, now + self.config.linger_s)
         if was in UNFINISHED:
             self._owner.settled(self)
-        if was is not State.CLOSING:
+        if was not in (State.CLOSING, State.REPLACED):
             self._owner.emit(SaClosed(self, cause))
 
 
-def _digest(datagram: bytes) -> bytes:
-    return hashlib.sha256(datagram).digest()
+def jittered(lifetime_s: float, random: Callable[[int], bytes]) -> float:
+    """Up to a tenth less, so that not all SAs that began together are rekeyed together."""
+    return lifetime_s * (1 - random(1)[0] / 2560)
 
 
 def _code(notify: NotifyType) -> str:
@@ -515,5 +726,20 @@ def _code(notify: NotifyType) -> str:
     return notify.name.lower().replace("_", "-")
 
 
+HANDED_OVER = (
+    "assignment",
+    "children",
+    "client",
+    "config",
+    "context",
+    "nat_local",
+    "nat_remote",
+    "new_keys",
+    "path",
+    "peer_fragments",
+    "peer_hashes",
+    "peer_identity",
+)
+"""What a rekeyed IKE SA has of the one before it, beside timers and exchanges that wait."""
 _ENCRYPTED = frozenset((PayloadType.SK, PayloadType.SKF))
 _EXCHANGES = frozenset((ExchangeType.IKE_AUTH, ExchangeType.CREATE_CHILD_SA, ExchangeType.INFORMATIONAL))

@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from gateway.ike.channel import Channel
 from gateway.ike.child import Child
 from gateway.ike.config import ResponderConfig
 from gateway.ike.constants import Encr, Group, Integ, Prf
@@ -21,8 +20,10 @@ from gateway.ike.proposals import ChildSuite, IkeSuite
 from gateway.ike.sa import IkeSa, Owner
 from gateway.ike.selectors import parse_selectors, selectors_to_bytes
 from gateway.ike.states import State
+from gateway.ike.timers import Timer
+from gateway.ike.window import Answered
 
-VERSION = 1
+VERSION = 2
 _SPI_BYTES = 8
 _KEY_FIELDS = ("d", "ai", "ar", "ei", "er", "pi", "pr")
 
@@ -41,7 +42,7 @@ def snapshot(sa: IkeSa, now: float) -> bytes:
         raise SnapshotError("the SA is not established")
     if sa.peer.in_progress or sa.own.message_id is not None:
         raise SnapshotError("an exchange is under way")
-    suite = sa.suite
+    suite, session_until = sa.suite, sa.timers.get(Timer.SESSION_END)
     record: dict[str, Any] = {
         "version": VERSION,
         "spi_i": sa.spi_i.hex(),
@@ -54,12 +55,15 @@ def snapshot(sa: IkeSa, now: float) -> bytes:
         "client": sa.client,
         "peer_identity": sa.peer_identity,
         "peer_next_id": sa.peer.next_id,
-        "cached_response": [datagram.hex() for datagram in sa.peer.cached_response],
-        "last_request": sa.last_request.hex(),
+        "answered": [
+            [message_id, kept.request.hex(), [datagram.hex() for datagram in kept.response]]
+            for message_id, kept in sa.peer.answered.items()
+        ],
         "own_next_id": sa.own.next_id,
         "quiet_s": now - sa.last_received,
-        "session_left_s": None if sa.session_until is None else sa.session_until - now,
-        "child": None if sa.child is None else _child_record(sa.child),
+        "session_left_s": None if session_until is None else session_until - now,
+        "is_initiator": sa.is_initiator,
+        "children": [_child_record(child) for child in sa.children.values() if child.is_live],
     }
     return json.dumps(record, separators=(",", ":")).encode()
 
@@ -94,19 +98,18 @@ def _restore(
         spi_r=spi_r,
         suite=suite,
         path=Path(_text(local), _number(local_port), _text(remote), _number(remote_port)),
+        is_initiator=bool(record["is_initiator"]),
     )
-    sa.keys = IkeKeys(*_sized(record["keys"], ike_key_sizes(suite)))
-    sa.channel = Channel(suite, sa.keys, sa.spi_i, sa.spi_r, is_initiator=False, random=random)
     sa.peer_fragments = bool(record["fragments"])
-    if sa.peer_fragments:
-        sa.channel.set_fragment_size(config.fragment_size_bytes, sa.path.ip_version)
+    sa.use_keys(IkeKeys(*_sized(record["keys"], ike_key_sizes(suite))))
     sa.nat_local, sa.nat_remote = map(bool, record["nat"])
     sa.client, sa.peer_identity = _text(record["client"]), _text(record["peer_identity"])
     sa.peer.next_id = _number(record["peer_next_id"])
-    sa.peer.cached_response = tuple(bytes.fromhex(datagram) for datagram in record["cached_response"])
-    sa.last_request = bytes.fromhex(record["last_request"])
+    for message_id, request, response in record["answered"]:
+        datagrams = tuple(bytes.fromhex(datagram) for datagram in response)
+        sa.peer.restore_answer(_number(message_id), Answered(bytes.fromhex(request), datagrams))
     sa.own.next_id = _number(record["own_next_id"])
-    sa.child = None if record["child"] is None else _child(record["child"])
+    sa.children = {child.spi_in: child for child in map(_child, record["children"])}
     left_s = record["session_left_s"]
     sa.resume(now - record["quiet_s"], None if left_s is None else now + left_s, now)
     return sa
@@ -121,6 +124,8 @@ def _child_record(child: Child) -> dict[str, Any]:
         "keys": [key.hex() for key in (keys.encr_i, keys.integ_i, keys.encr_r, keys.integ_r)],
         "local": selectors_to_bytes(child.local_selectors).hex(),
         "remote": selectors_to_bytes(child.remote_selectors).hex(),
+        "lineage": child.lineage,
+        "initiated": child.initiated,
     }
 
 
@@ -134,6 +139,8 @@ def _child(record: dict[str, Any]) -> Child:
         keys=ChildKeys(*_sized(record["keys"], child_key_sizes(suite))),
         local_selectors=parse_selectors(bytes.fromhex(record["local"])),
         remote_selectors=parse_selectors(bytes.fromhex(record["remote"])),
+        lineage=_number(record["lineage"]),
+        initiated=bool(record["initiated"]),
     )
 
 

@@ -22,6 +22,8 @@ class State(Enum):
     ASSIGNING = "assigning"
     """Authenticated; addresses and the child SA are being set up."""
     ESTABLISHED = "established"
+    REPLACED = "replaced"
+    """Rekeyed: a new IKE SA has taken over children and session; this one waits for its Delete."""
     CLOSING = "closing"
     """Our Delete is out, its answer awaited."""
     CLOSED = "closed"
@@ -38,6 +40,7 @@ class Input(Enum):
     CHILD_INSTALLED = "child SA installed"
     CHILD_REFUSED = "no child SA possible"
     REFUSED = "refused"
+    REPLACED = "rekeyed"
     CLOSE = "close asked for"
     DELETED = "Delete from the peer"
     GONE = "Delete answered, or peer dead"
@@ -57,6 +60,10 @@ TRANSITIONS: dict[tuple[State, Input], State] = {
     (State.ESTABLISHED, Input.CLOSE): State.CLOSING,
     (State.ESTABLISHED, Input.DELETED): State.CLOSED,
     (State.ESTABLISHED, Input.GONE): State.CLOSED,
+    (State.ESTABLISHED, Input.REPLACED): State.REPLACED,
+    (State.REPLACED, Input.CLOSE): State.CLOSED,
+    (State.REPLACED, Input.DELETED): State.CLOSED,
+    (State.REPLACED, Input.GONE): State.CLOSED,
     (State.CLOSING, Input.DELETED): State.CLOSED,
     (State.CLOSING, Input.GONE): State.CLOSED,
     **{(state, Input.REFUSED): State.CLOSED for state in _REFUSABLE},
@@ -67,6 +74,8 @@ TRANSITIONS: dict[tuple[State, Input], State] = {
 
 UNFINISHED = frozenset(_REFUSABLE)
 """States that count as half-open: the peer is not authenticated, or not served yet."""
+ALIVE = frozenset((State.ESTABLISHED, State.REPLACED, State.CLOSING))
+"""States in which the peer is authenticated and the keys are there."""
 
 
 class TransitionError(Exception):

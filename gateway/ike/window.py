@@ -1,9 +1,11 @@
-"""Message ids, retransmission and cached responses (RFC 7296 sections 2.1 to 2.3), window size 1, both ways."""
+"""Message ids, retransmission and cached responses (RFC 7296 sections 2.1 to 2.3), both ways."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from enum import Enum
+from typing import NamedTuple
 
 
 class Verdict(Enum):
@@ -11,45 +13,98 @@ class Verdict(Enum):
 
     NEW = "new"
     IN_PROGRESS = "in progress"
-    """A retransmission of the request that is being worked on: drop it."""
+    """A retransmission of a request that is being worked on: drop it."""
     ANSWERED = "answered"
-    """A retransmission of the last request: send the same response again."""
+    """A retransmission of a request that was answered: send the same response again."""
     STALE = "stale"
     """Outside the window: drop it."""
 
 
+class Answered(NamedTuple):
+    """A request and what it got."""
+
+    request: bytes
+    """Its first datagram, or, once the SA is closed, the digest of it."""
+    response: tuple[bytes, ...]
+
+
 class PeerRequests:
-    """The peer's requests: each is worked on once, and its retransmissions get the same bytes."""
+    """The peer's requests: each is worked on once, and its retransmissions get the same bytes.
 
-    __slots__ = ("_in_progress", "cached_response", "next_id")
+    Args:
+        next_id: the lowest message id that did not come yet.
+        window: how many requests the peer may have outstanding (SET_WINDOW_SIZE); they are then worked on in the
+            order in which they come, and so many answers are kept.
+    """
 
-    def __init__(self, next_id: int = 0) -> None:
+    __slots__ = ("_ahead", "_answered", "_open", "_window", "current", "next_id")
+
+    def __init__(self, next_id: int = 0, window: int = 1) -> None:
         self.next_id = next_id
-        self.cached_response: tuple[bytes, ...] = ()
-        self._in_progress = False
+        self.current = -1
+        """The id of the request that was begun last."""
+        self._window = window
+        self._ahead: set[int] = set()
+        """Ids above `next_id` that have come."""
+        self._open: dict[int, bytes] = {}
+        self._answered: dict[int, Answered] = {}
 
     @property
     def in_progress(self) -> bool:
         """A request was begun and is not answered yet."""
-        return self._in_progress
+        return bool(self._open)
+
+    @property
+    def answered(self) -> dict[int, Answered]:
+        """The answers that are kept, by message id."""
+        return self._answered
 
     def judge(self, message_id: int) -> Verdict:
         """Where a request stands in the window; changes nothing, for the message is not verified yet."""
-        if message_id == self.next_id:
-            return Verdict.IN_PROGRESS if self._in_progress else Verdict.NEW
-        if message_id == self.next_id - 1:
+        if message_id in self._open:
+            return Verdict.IN_PROGRESS
+        if message_id in self._answered:
             return Verdict.ANSWERED
+        lowest_unanswered = min(self._open, default=self.next_id)
+        if self.next_id <= message_id < lowest_unanswered + self._window:
+            return Verdict.NEW
         return Verdict.STALE
 
-    def begin(self) -> None:
-        """The request `next_id` is authentic and is worked on."""
-        self._in_progress = True
+    def begin(self, message_id: int, request: bytes) -> None:
+        """A request that was judged NEW is authentic and is worked on.
 
-    def answer(self, datagrams: Sequence[bytes]) -> None:
-        """It was answered with these bytes."""
-        self.cached_response = tuple(datagrams)
-        self.next_id += 1
-        self._in_progress = False
+        Args:
+            message_id: its id.
+            request: its first datagram, to know its retransmissions by.
+        """
+        self.current = message_id
+        self._open[message_id] = request
+        self._ahead.add(message_id)
+        while self.next_id in self._ahead:
+            self._ahead.remove(self.next_id)
+            self.next_id += 1
+
+    def answer(self, message_id: int, response: Sequence[bytes]) -> None:
+        """A request was answered with these bytes."""
+        self._answered[message_id] = Answered(self._open.pop(message_id), tuple(response))
+        for old in [old for old in self._answered if old < self.next_id - self._window]:
+            del self._answered[old]
+
+    def response_to(self, message_id: int, datagram: bytes) -> tuple[bytes, ...]:
+        """What a retransmission gets; nothing where it is not the request that was answered under its id."""
+        answered = self._answered[message_id]
+        return answered.response if answered.request in (datagram, _digest(datagram)) else ()
+
+    def keep_only_answers(self) -> None:
+        """The SA is closed: keep the answers, and of the requests no more than it takes to know them again."""
+        self._open.clear()
+        self._answered = {
+            message_id: Answered(_digest(kept.request), kept.response) for message_id, kept in self._answered.items()
+        }
+
+    def restore_answer(self, message_id: int, answered: Answered) -> None:
+        """Take in an answer from a snapshot."""
+        self._answered[message_id] = answered
 
 
 class OwnRequest:
@@ -88,7 +143,15 @@ class OwnRequest:
         """An authentic response came; True where it is the one that was waited for."""
         if message_id != self.message_id:
             return False
+        self.forget()
+        return True
+
+    def forget(self) -> None:
+        """Wait for no answer any more."""
         self.message_id = None
         self.datagrams = ()
         self.deadline = None
-        return True
+
+
+def _digest(datagram: bytes) -> bytes:
+    return hashlib.sha256(datagram).digest()

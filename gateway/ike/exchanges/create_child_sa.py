@@ -1,27 +1,325 @@
-"""CREATE_CHILD_SA (RFC 7296 section 1.3): this responder has one child SA for each IKE SA and says so.
+"""CREATE_CHILD_SA (RFC 7296 section 1.3): new child SAs and rekeyed ones, asked for by either side.
 
-A client whose rekeying is refused keeps the SA until its lifetime ends and then signs in anew (section 1.3,
-"a minimal implementation"). While our Delete of the IKE SA is on its way, the answer is TEMPORARY_FAILURE
-(section 2.25).
+request:  [N(REKEY_SA)], SA, Ni, [KEi], TSi, TSr  ->  SA, Nr, [KEr], TSi, TSr
+
+Rekeying the IKE SA itself is the business of `rekey_ike`. Which of two exchanges that cross gives way is told by
+sections 2.8 and 2.25.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gateway.ike.admission import admit
-from gateway.ike.constants import ExchangeType, NotifyType
+from gateway.ike.channel import OutPayloads
+from gateway.ike.child import Child, ChildState
+from gateway.ike.constants import ExchangeType, Group, NotifyType, PayloadType, ProtocolId
+from gateway.ike.crypto import key_exchange
+from gateway.ike.crypto.key_exchange import KeyPair
+from gateway.ike.errors import (
+    ChildSaNotFound,
+    IkeError,
+    InvalidSyntax,
+    NoAdditionalSas,
+    TemporaryFailure,
+    TsUnacceptable,
+)
+from gateway.ike.events import ChildRefused, ChildReplaced, ChildStarted
+from gateway.ike.exchanges import rekey_ike
+from gateway.ike.exchanges.child_sa import (
+    NONCE_BYTES,
+    Selectors,
+    checked_nonce,
+    is_choice_from,
+    narrow_selectors,
+    own_selectors,
+    reachable_selectors,
+)
+from gateway.ike.exchanges.informational import DeleteChildren
+from gateway.ike.keymat import derive_child_keys
 from gateway.ike.message import Payloads
-from gateway.ike.payloads.notify import notify_payload
+from gateway.ike.payloads.ke import KeyExchange
+from gateway.ike.payloads.notify import Notify
+from gateway.ike.payloads.security_association import Proposal, parse_proposals, proposals_to_bytes
+from gateway.ike.proposals import child_offer, choose_child
+from gateway.ike.selectors import narrow, parse_selectors, selectors_to_bytes
 from gateway.ike.states import State
 
 if TYPE_CHECKING:
     from gateway.ike.sa import IkeSa
 
+MAX_TEMPORARY_FAILURES = 10
 
-def handle_request(sa: IkeSa, payloads: Payloads) -> None:
-    """Answer that there will be none; raises InvalidSyntax on a malformed request."""
-    admit(ExchangeType.CREATE_CHILD_SA, payloads, response=False, encrypted=True)
-    closing = sa.state is State.CLOSING
-    refusal = NotifyType.TEMPORARY_FAILURE if closing else NotifyType.NO_ADDITIONAL_SAS
-    sa.respond(ExchangeType.CREATE_CHILD_SA, [notify_payload(refusal)])
+
+def handle_request(sa: IkeSa, payloads: Payloads, now: float) -> None:
+    """Answer a verified request.
+
+    Raises:
+        TemporaryFailure: the IKE SA is being closed or rekeyed, or the peer asks too often.
+        ChildSaNotFound, NoAdditionalSas, NoProposalChosen, InvalidKePayload, TsUnacceptable: no child SA for it.
+        InvalidSyntax: the request is malformed.
+    """
+    payloads = admit(ExchangeType.CREATE_CHILD_SA, payloads, response=False, encrypted=True)
+    proposals = parse_proposals(payloads.require(PayloadType.SA))
+    if sa.state is not State.ESTABLISHED:
+        raise TemporaryFailure("this IKE SA is about to be deleted")
+    if not sa.new_keys.take(now):
+        raise TemporaryFailure("too many new keys in too short a time")
+    if any(proposal.protocol == ProtocolId.IKE for proposal in proposals):
+        if isinstance(sa.outstanding, CreateChild | DeleteChildren):
+            raise TemporaryFailure("a child SA is being made or deleted")
+        rekey_ike.handle_request(sa, payloads, proposals, now)
+        return
+    if isinstance(sa.outstanding, rekey_ike.RekeyIke):
+        raise TemporaryFailure("the IKE SA is being rekeyed")
+    _answer(sa, payloads, proposals, _child_to_rekey(sa, payloads))
+
+
+def _child_to_rekey(sa: IkeSa, payloads: Payloads) -> Child | None:
+    """The child SA that REKEY_SA names by the peer's inbound SPI; None where a new one is wanted."""
+    for notify in map(Notify.parse, payloads.all(PayloadType.NOTIFY)):
+        if notify.type != NotifyType.REKEY_SA:
+            continue
+        spi_out = int.from_bytes(notify.spi, "big")
+        found = [child for child in sa.children.values() if child.spi_out == spi_out]
+        if notify.protocol != ProtocolId.ESP or not found or found[0].state is ChildState.DELETED:
+            raise ChildSaNotFound(notify.protocol, notify.spi)
+        if found[0].state is ChildState.DELETING:
+            raise TemporaryFailure("this child SA is being deleted")
+        return found[0]
+    if sum(child.is_live for child in sa.children.values()) >= sa.config.children_limit:
+        raise NoAdditionalSas(f"no more than {sa.config.children_limit} child SAs at a time")
+    return None
+
+
+def _answer(sa: IkeSa, payloads: Payloads, proposals: tuple[Proposal, ...], old: Child | None) -> None:
+    keys, assignment = sa.keys, sa.assignment
+    if keys is None or assignment is None:
+        raise TsUnacceptable("the session has no addresses")
+    nonce_i, nonce_r = checked_nonce(payloads.require(PayloadType.NONCE)), sa.random(NONCE_BYTES)
+    ke_body = payloads.first(PayloadType.KE)
+    ke = KeyExchange.parse(ke_body) if ke_body is not None else None
+    remote, local = narrow_selectors(
+        assignment,
+        parse_selectors(payloads.require(PayloadType.TSI)),
+        parse_selectors(payloads.require(PayloadType.TSR)),
+    )
+    spi_in = sa.owner.new_child_spi()
+    message_id = sa.peer.current
+    answer: list[tuple[PayloadType, bytes]] = []
+    try:
+        suite, chosen, spi_out = choose_child(
+            proposals, sa.config.policy, spi_in, ke_group=ke.group if ke is not None else None
+        )
+        answer += [(PayloadType.SA, proposals_to_bytes((chosen,))), (PayloadType.NONCE, nonce_r)]
+        shared = b""
+        if suite.group is not None and ke is not None:
+            public, shared = key_exchange.respond(suite.group, ke.public)
+            answer.append((PayloadType.KE, KeyExchange(suite.group, public).to_bytes()))
+    except IkeError:
+        sa.owner.free_child_spi(spi_in)
+        raise
+    child = Child(
+        spi_in=spi_in,
+        spi_out=spi_out,
+        suite=suite,
+        keys=derive_child_keys(sa.suite, suite, keys.d, nonce_i, nonce_r, shared),
+        local_selectors=local,
+        remote_selectors=remote,
+        lineage=old.lineage if old is not None else sa.owner.new_lineage(),
+    )
+    answer += [
+        (PayloadType.TSI, selectors_to_bytes(remote)),
+        (PayloadType.TSR, selectors_to_bytes(local)),
+    ]
+
+    def installed(now: float) -> None:
+        if old is not None:
+            _replace(sa, old, child)
+            rival = _own_rekeying_of(sa, old)
+            if rival is not None:
+                rival.crossed_by = min(nonce_i, nonce_r), child
+        sa.respond(ExchangeType.CREATE_CHILD_SA, answer, message_id)
+
+    def failed(error: IkeError, now: float) -> None:
+        notify = Notify(error.notify or NotifyType.TEMPORARY_FAILURE, error.data)
+        sa.respond(ExchangeType.CREATE_CHILD_SA, [(PayloadType.NOTIFY, notify.to_bytes())], message_id)
+
+    sa.install(child, outbound=old is None, installed=installed, failed=failed)
+
+
+def _replace(sa: IkeSa, old: Child, new: Child) -> None:
+    old.replaced_by = new.spi_in
+    sa.emit(ChildReplaced(sa, old.spi_in, new))
+
+
+def _own_rekeying_of(sa: IkeSa, child: Child) -> CreateChild | None:
+    own = sa.outstanding
+    return own if isinstance(own, CreateChild) and own.old_spi_in == child.spi_in else None
+
+
+class CreateChild:
+    """A child SA of ours that takes the place of another one, by rekeying or with other selectors.
+
+    Args:
+        old_spi_in: the one to be replaced.
+        rekeying: with REKEY_SA, and the same selectors. Without, with those that the assignment now gives: the
+            selectors of a rekeying should not be narrower than before (section 2.9.2).
+    """
+
+    exchange = ExchangeType.CREATE_CHILD_SA
+
+    def __init__(self, old_spi_in: int, *, rekeying: bool) -> None:
+        self.old_spi_in = old_spi_in
+        self.rekeying = rekeying
+        self.crossed_by: tuple[bytes, Child] | None = None
+        """The peer has rekeyed the same child SA meanwhile: the lower nonce of that exchange, and what it made."""
+        self._failures = 0
+        self._group: Group | None = None
+        """To be tried instead of the suite's own."""
+        self._pair: KeyPair | None = None
+        self._nonce = b""
+        self._spi_in = 0
+        self._offer: tuple[Proposal, ...] = ()
+        self._local: Selectors = ()
+        self._remote: Selectors = ()
+
+    def request(self, sa: IkeSa, now: float) -> OutPayloads | None:
+        """None where the old child SA is gone, replaced or going, or nothing is left to be reached."""
+        old, assignment = sa.children.get(self.old_spi_in), sa.assignment
+        if old is None or not old.is_live or assignment is None:
+            return None
+        self._remote = own_selectors(assignment)
+        self._local = old.local_selectors
+        if not self.rekeying:
+            self._local = reachable_selectors(assignment, [selector.version for selector in self._remote])
+            if not self._local:
+                sa.delete_children([old], now)
+                return None
+        group = self._group or old.suite.group
+        self._spi_in, self._nonce = sa.owner.new_child_spi(), sa.random(NONCE_BYTES)
+        self._offer = child_offer(replace(old.suite, additional=()), self._spi_in, group)
+        payloads = [
+            (PayloadType.SA, proposals_to_bytes(self._offer)),
+            (PayloadType.NONCE, self._nonce),
+        ]
+        if group is not None:
+            self._pair = key_exchange.generate(group)
+            payloads.append((PayloadType.KE, KeyExchange(group, self._pair.public).to_bytes()))
+        payloads += [
+            (PayloadType.TSI, selectors_to_bytes(self._local)),
+            (PayloadType.TSR, selectors_to_bytes(self._remote)),
+        ]
+        if self.rekeying:
+            old.state = ChildState.REKEYING
+            rekey = Notify(NotifyType.REKEY_SA, b"", ProtocolId.ESP, old.spi_in.to_bytes(4, "big"))
+            payloads.insert(0, (PayloadType.NOTIFY, rekey.to_bytes()))
+        return payloads
+
+    def abandoned(self, sa: IkeSa, now: float) -> None:
+        """The child SA will not come."""
+        sa.owner.free_child_spi(self._spi_in)
+
+    def answered(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
+        """Install the new child SA, or see why there is none."""
+        payloads = admit(ExchangeType.CREATE_CHILD_SA, payloads, response=True, encrypted=True)
+        old = sa.children.get(self.old_spi_in)
+        if old is not None and old.state is ChildState.REKEYING:
+            old.state = ChildState.ESTABLISHED
+        errors = [n for n in map(Notify.parse, payloads.all(PayloadType.NOTIFY)) if n.is_error]
+        if errors:
+            sa.owner.free_child_spi(self._spi_in)
+            self._refused(sa, errors[0], old, now)
+            return
+        child, lower_nonce = self._accept(sa, payloads, old.lineage if old is not None else sa.owner.new_lineage())
+
+        def installed(now: float) -> None:
+            self._finish(sa, child, lower_nonce, now)
+
+        def failed(error: IkeError, now: float) -> None:
+            # The peer has it already.
+            sa.children[child.spi_in] = child
+            sa.delete_children([child], now)
+            sa.emit(ChildRefused(sa, self.old_spi_in, str(error), self.rekeying))
+
+        sa.install(child, outbound=True, installed=installed, failed=failed)
+
+    def _accept(self, sa: IkeSa, payloads: Payloads, lineage: int) -> tuple[Child, bytes]:
+        """The child SA that the answer makes, and the lower of the two nonces.
+
+        Raises:
+            InvalidSyntax: it chose what was not offered.
+        """
+        keys = sa.keys
+        nonce_r = checked_nonce(payloads.require(PayloadType.NONCE))
+        remote = parse_selectors(payloads.require(PayloadType.TSR))
+        local = parse_selectors(payloads.require(PayloadType.TSI))
+        answer = parse_proposals(payloads.require(PayloadType.SA))
+        ke_body = payloads.first(PayloadType.KE)
+        ke = KeyExchange.parse(ke_body) if ke_body is not None else None
+        if keys is None or not is_choice_from(answer, self._offer):
+            raise InvalidSyntax("the answer is none of the proposals")
+        suite, _, spi_out = choose_child(
+            answer, sa.config.policy, self._spi_in, ke_group=ke.group if ke is not None else None
+        )
+        if narrow(remote, self._remote) != remote or narrow(local, self._local) != local:
+            raise InvalidSyntax("the answer's selectors are wider than those offered")
+        shared = b""
+        if suite.group is not None and ke is not None and self._pair is not None:
+            shared = self._pair.shared_secret(ke.public)
+        child = Child(
+            spi_in=self._spi_in,
+            spi_out=spi_out,
+            suite=suite,
+            keys=derive_child_keys(sa.suite, suite, keys.d, self._nonce, nonce_r, shared),
+            local_selectors=local,
+            remote_selectors=remote,
+            lineage=lineage,
+            initiated=True,
+        )
+        return child, min(self._nonce, nonce_r)
+
+    def _finish(self, sa: IkeSa, child: Child, lower_nonce: bytes, now: float) -> None:
+        """The new child SA is in use; which one goes, and who deletes it, section 2.8.1 says."""
+        old = sa.children.get(self.old_spi_in)
+        if self.crossed_by is not None and self.crossed_by[1].spi_in in sa.children:
+            their_nonce, theirs = self.crossed_by
+            if lower_nonce < their_nonce:
+                # Ours is the one too many, so we delete it; the peer deletes the old one.
+                child.replaced_by = theirs.spi_in
+                sa.emit(ChildStarted(sa, theirs.spi_in))
+                sa.delete_children([child], now)
+                return
+            theirs.replaced_by = child.spi_in
+        if old is None or old.state in (ChildState.DELETING, ChildState.DELETED):
+            return
+        _replace(sa, old, child)
+        sa.delete_children([old], now)
+
+    def _refused(self, sa: IkeSa, error: Notify, old: Child | None, now: float) -> None:
+        if old is None or not old.is_live:
+            return
+        if error.type == NotifyType.CHILD_SA_NOT_FOUND:
+            # The peer has deleted it, and the Delete was lost with some earlier state of it.
+            sa.child_gone(old, now)
+        elif error.type == NotifyType.TEMPORARY_FAILURE and self._failures < MAX_TEMPORARY_FAILURES:
+            self._failures += 1
+            sa.initiate_at(self, now + sa.config.retry_delay_s * self._failures)
+        elif self._try_group(sa, error):
+            sa.initiate(self, now)
+        else:
+            sa.emit(ChildRefused(sa, old.spi_in, f"the client answered {error}", self.rekeying))
+
+    def _try_group(self, sa: IkeSa, error: Notify) -> bool:
+        """Once more, with the group that the peer asks for; or that of the IKE SA, for it may want any at all."""
+        if error.type == NotifyType.NO_PROPOSAL_CHOSEN:
+            number = int(sa.suite.group)
+        elif error.type == NotifyType.INVALID_KE_PAYLOAD and len(error.data) == 2:
+            number = int.from_bytes(error.data, "big")
+        else:
+            return False
+        if self._group is not None or number not in sa.config.policy.groups:
+            return False
+        self._group = Group(number)
+        return True

@@ -9,6 +9,7 @@ EAP:          IDi, [IDr], [CP], SA, TSi, TSr               ->  IDr, CERT+, AUTH,
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -27,15 +28,15 @@ from gateway.ike.constants import (
     NotifyType,
     PayloadType,
 )
-from gateway.ike.errors import AuthenticationFailed, FailedCpRequired, IkeError, InvalidSyntax, TsUnacceptable
+from gateway.ike.errors import AuthenticationFailed, FailedCpRequired, IkeError, InvalidSyntax
 from gateway.ike.events import (
     AssignmentWanted,
     CertificateReceived,
-    ChildReady,
     EapReceived,
     EapStarted,
     SaEstablished,
 )
+from gateway.ike.exchanges.child_sa import narrow_selectors
 from gateway.ike.fingerprint import from_configuration
 from gateway.ike.keymat import derive_child_keys
 from gateway.ike.message import Payloads
@@ -45,8 +46,8 @@ from gateway.ike.payloads.configuration import Configuration
 from gateway.ike.payloads.identification import Identification
 from gateway.ike.payloads.notify import Notify, notify_payload
 from gateway.ike.payloads.security_association import Proposal, parse_proposals, proposals_to_bytes
-from gateway.ike.proposals import choose_child
-from gateway.ike.selectors import TrafficSelector, narrow, parse_selectors, selectors_to_bytes
+from gateway.ike.proposals import choose_first_child
+from gateway.ike.selectors import TrafficSelector, parse_selectors, selectors_to_bytes
 from gateway.ike.states import Input, State
 
 if TYPE_CHECKING:
@@ -75,7 +76,6 @@ class IkeAuth:
     """Our side of the authentication for the last response, made when the peer has proved itself."""
     child: Child | None = None
     answer: Proposal | None = None
-    assignment: Assignment | None = None
 
 
 def handle_request(sa: IkeSa, payloads: Payloads) -> None:
@@ -191,8 +191,19 @@ def _authenticated(sa: IkeSa, state: IkeAuth) -> None:
             wants_ipv4=request is not None and request.has(CfgAttribute.INTERNAL_IP4_ADDRESS),
             wants_ipv6=request is not None and request.has(CfgAttribute.INTERNAL_IP6_ADDRESS),
             initial_contact=state.initial_contact,
+            asked_ipv4=_asked(request, CfgAttribute.INTERNAL_IP4_ADDRESS),
+            asked_ipv6=_asked(request, CfgAttribute.INTERNAL_IP6_ADDRESS),
         )
     )
+
+
+def _asked(request: Configuration | None, kind: CfgAttribute) -> IPv4Address | IPv6Address | None:
+    """The address that a client would like to have, usually the one that it had before."""
+    size = 4 if kind is CfgAttribute.INTERNAL_IP4_ADDRESS else 16
+    for attribute in request.attributes if request is not None else ():
+        if attribute.type == kind and len(attribute.value) >= size and any(attribute.value[:size]):
+            return ip_address(attribute.value[:size])
+    return None
 
 
 def _peer_octets(sa: IkeSa, state: IkeAuth) -> bytes:
@@ -241,46 +252,45 @@ def negotiate_child(sa: IkeSa, state: IkeAuth, assignment: Assignment) -> None:
     keys = sa.keys
     if keys is None:
         raise AuthenticationFailed("no keys")
-    suite, answer, spi_out = choose_child(state.proposals, sa.config.policy, assignment.spi_in)
-    addresses = [a for a in (assignment.virtual_ipv4, assignment.virtual_ipv6) if a is not None]
-    own = tuple(TrafficSelector.from_address(address) for address in addresses)
-    remote = narrow(state.initiator_selectors, own)
-    families = {selector.version for selector in remote}
-    reach = tuple(TrafficSelector.from_network(n) for n in assignment.networks if n.version in families)
-    local = narrow(state.responder_selectors, reach)
-    families = {selector.version for selector in local}
-    remote = tuple(selector for selector in remote if selector.version in families)
-    if not remote or not local:
-        asked = ", ".join(str(s) for s in (*state.initiator_selectors, *state.responder_selectors))
-        raise TsUnacceptable(f"nothing is left of the selectors {asked}")
-    state.child = Child(
-        spi_in=assignment.spi_in,
+    # Before an SPI is taken, so that nothing has to be given back.
+    remote, local = narrow_selectors(assignment, state.initiator_selectors, state.responder_selectors)
+    spi_in = sa.owner.new_child_spi()
+    try:
+        suite, state.answer, spi_out = choose_first_child(state.proposals, sa.config.policy, spi_in)
+    except IkeError:
+        sa.owner.free_child_spi(spi_in)
+        raise
+    state.child = child = Child(
+        spi_in=spi_in,
         spi_out=spi_out,
         suite=suite,
         keys=derive_child_keys(sa.suite, suite, keys.d, sa.nonce_i, sa.nonce_r),
         local_selectors=local,
         remote_selectors=remote,
+        lineage=assignment.lineage or sa.owner.new_lineage(),
     )
-    state.answer, state.assignment = answer, assignment
-    sa.emit(ChildReady(sa, state.child))
+    sa.install(
+        child,
+        outbound=True,
+        installed=lambda now: _finish(sa, state, child, assignment, now),
+        failed=sa.refuse_child,
+    )
 
 
-def finish(sa: IkeSa, state: IkeAuth) -> None:
+def _finish(sa: IkeSa, state: IkeAuth, child: Child, assignment: Assignment, now: float) -> None:
     """The last response: the child SA is up, and so is the session."""
-    child, answer, assignment = state.child, state.answer, state.assignment
-    if child is None or answer is None or assignment is None:
+    if state.answer is None:
         return
     payloads = [*state.proof]
     if state.configuration is not None:
         payloads.append((PayloadType.CP, configuration_reply(state.configuration, assignment).to_bytes()))
     payloads += [
-        (PayloadType.SA, proposals_to_bytes((answer,))),
+        (PayloadType.SA, proposals_to_bytes((state.answer,))),
         (PayloadType.TSI, selectors_to_bytes(child.remote_selectors)),
         (PayloadType.TSR, selectors_to_bytes(child.local_selectors)),
     ]
-    sa.child = child
+    sa.established(now)
     sa.respond(ExchangeType.IKE_AUTH, payloads)
-    sa.init_request = sa.init_response = b""
     sa.emit(SaEstablished(sa))
 
 

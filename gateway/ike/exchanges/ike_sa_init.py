@@ -15,6 +15,7 @@ from gateway.ike.constants import CertEncoding, ExchangeType, Flag, Group, Notif
 from gateway.ike.crypto import key_exchange
 from gateway.ike.crypto.prf import PRF_BYTES
 from gateway.ike.errors import IkeError, InvalidKePayload, InvalidSyntax
+from gateway.ike.exchanges.child_sa import NONCE_BYTES, checked_nonce
 from gateway.ike.fingerprint import from_ike_sa_init
 from gateway.ike.message import Header, Payloads, clear_message
 from gateway.ike.path import Path, nat_detection_hash
@@ -23,10 +24,7 @@ from gateway.ike.payloads.ke import KeyExchange
 from gateway.ike.payloads.notify import Notify, notify_payload
 from gateway.ike.proposals import IkeSuite, answer_ike
 from gateway.ike.sa import IkeSa
-
-NONCE_BYTES = 32
-MIN_NONCE_BYTES = 16
-MAX_NONCE_BYTES = 256
+from gateway.ike.timers import Timer
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +55,13 @@ def nonce_and_cookie(payloads: Payloads) -> tuple[bytes, bytes]:
     for body in payloads.all(PayloadType.NOTIFY):
         notify = Notify.parse(body)
         if notify.type == NotifyType.COOKIE:
-            return _nonce(payloads), notify.data
-    return _nonce(payloads), b""
-
-
-def _nonce(payloads: Payloads) -> bytes:
-    nonce = payloads.require(PayloadType.NONCE)
-    if not MIN_NONCE_BYTES <= len(nonce) <= MAX_NONCE_BYTES:
-        raise InvalidSyntax("length of the nonce")
-    return nonce
+            return checked_nonce(payloads.require(PayloadType.NONCE)), notify.data
+    return checked_nonce(payloads.require(PayloadType.NONCE)), b""
 
 
 def parse_request(payloads: Payloads) -> InitRequest:
     """Decode the admitted payloads; raises InvalidSyntax."""
-    nonce = _nonce(payloads)
+    nonce = checked_nonce(payloads.require(PayloadType.NONCE))
     notifies = [Notify.parse(body) for body in payloads.all(PayloadType.NOTIFY)]
     return InitRequest(
         payloads.require(PayloadType.SA),
@@ -106,7 +97,7 @@ def accept(sa: IkeSa, request: InitRequest, answer: bytes, data: bytes, path: Pa
     sa.nonce_i, sa.nonce_r = request.nonce, sa.random(NONCE_BYTES)
     sa.key_pair = key_exchange.generate(Group(sa.suite.group))
     sa.peer_public = request.ke.public
-    sa.half_open_until = now + config.half_open_timeout_s
+    sa.timers.set(Timer.HALF_OPEN, now + config.half_open_timeout_s)
     _detect_nat(sa, request, path)
     payloads = [
         (PayloadType.SA, answer),
@@ -134,9 +125,8 @@ def accept(sa: IkeSa, request: InitRequest, answer: bytes, data: bytes, path: Pa
         payloads.append((PayloadType.CERTREQ, wanted.to_bytes()))
     response = clear_message(sa.spi_i, sa.spi_r, ExchangeType.IKE_SA_INIT, Flag.RESPONSE, 0, payloads)
     sa.init_request, sa.init_response = data, response
-    sa.last_request = data
-    sa.peer.begin()
-    sa.peer.answer((response,))
+    sa.peer.begin(0, data)
+    sa.peer.answer(0, (response,))
     return response
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gateway.ike.admission import admit
+from gateway.ike.channel import OutPayloads
+from gateway.ike.child import ChildState
 from gateway.ike.constants import ExchangeType, NotifyType, PayloadType, ProtocolId
-from gateway.ike.events import ChildDeleted
 from gateway.ike.message import Payloads
 from gateway.ike.payloads.delete import Delete
 from gateway.ike.payloads.notify import Notify
@@ -35,13 +37,97 @@ def handle_request(sa: IkeSa, payloads: Payloads, now: float) -> None:
         sa.report_failure("client-gave-up", f"the client gave up: {errors[0]}")
         sa.peer_deleted(now)
         return
-    answer: list[tuple[PayloadType, bytes]] = []
-    child = sa.child
-    if child is not None:
-        spi_out = child.spi_out.to_bytes(4, "big")
-        if any(d.protocol == ProtocolId.ESP and spi_out in d.spis for d in deletes):
-            deleted = Delete(ProtocolId.ESP, (child.spi_in.to_bytes(4, "big"),))
-            answer.append((PayloadType.DELETE, deleted.to_bytes()))
-            sa.child = None
-            sa.emit(ChildDeleted(sa, child.spi_in))
+    answer = _delete_children(sa, deletes, now)
     sa.respond(ExchangeType.INFORMATIONAL, answer)
+
+
+def _delete_children(sa: IkeSa, deletes: Sequence[Delete], now: float) -> list[tuple[PayloadType, bytes]]:
+    """Delete our half of what the peer deletes; one that both delete at once is not named again (section 1.4.1)."""
+    named = {spi for delete in deletes if delete.protocol == ProtocolId.ESP for spi in delete.spis}
+    answered: list[bytes] = []
+    for child in list(sa.children.values()):
+        if child.spi_out.to_bytes(4, "big") not in named or child.state is ChildState.DELETED:
+            continue
+        if child.state is not ChildState.DELETING:
+            answered.append(child.spi_in.to_bytes(4, "big"))
+        sa.child_gone(child, now)
+    return [(PayloadType.DELETE, Delete(ProtocolId.ESP, tuple(answered)).to_bytes())] if answered else []
+
+
+class _Informational:
+    """What ours have in common."""
+
+    exchange = ExchangeType.INFORMATIONAL
+
+    def abandoned(self, sa: IkeSa, now: float) -> None:
+        """Nothing depends on them."""
+
+
+class Liveness(_Informational):
+    """An empty request: whoever answers is alive."""
+
+    def request(self, sa: IkeSa, now: float) -> OutPayloads:
+        """Nothing in it."""
+        return []
+
+    def answered(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
+        """That it came is all."""
+
+
+class DeleteIke(_Informational):
+    """Delete the IKE SA, and with it all its child SAs."""
+
+    def request(self, sa: IkeSa, now: float) -> OutPayloads:
+        """One Delete without SPI."""
+        return [(PayloadType.DELETE, Delete(ProtocolId.IKE).to_bytes())]
+
+    def answered(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
+        """The SA is over."""
+        sa.delete_answered(now)
+
+
+class DeleteChildren(_Informational):
+    """Delete child SAs.
+
+    Args:
+        spis_in: our inbound SPIs, which the peer knows as its outbound ones.
+    """
+
+    def __init__(self, spis_in: Sequence[int]) -> None:
+        self._spis_in = tuple(spis_in)
+
+    def request(self, sa: IkeSa, now: float) -> OutPayloads | None:
+        """Those that are still there; the peer may have deleted them meanwhile."""
+        self._spis_in = tuple(spi for spi in self._spis_in if spi in sa.children)
+        if not self._spis_in:
+            return None
+        spis = tuple(spi.to_bytes(4, "big") for spi in self._spis_in)
+        return [(PayloadType.DELETE, Delete(ProtocolId.ESP, spis).to_bytes())]
+
+    def answered(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
+        """Whatever the answer names: they are gone."""
+        for spi in self._spis_in:
+            child = sa.children.get(spi)
+            if child is not None and child.state is ChildState.DELETING:
+                sa.child_gone(child, now)
+
+
+class Abandoned:
+    """A request whose answer changes nothing any more.
+
+    Args:
+        exchange: what it was.
+    """
+
+    def __init__(self, exchange: ExchangeType) -> None:
+        self.exchange = exchange
+
+    def request(self, sa: IkeSa, now: float) -> OutPayloads | None:
+        """It is out already."""
+        return None
+
+    def answered(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
+        """Too late."""
+
+    def abandoned(self, sa: IkeSa, now: float) -> None:
+        """It was before."""

@@ -31,6 +31,7 @@ from gateway.dataplane.interface import ChildSa, Counters, DataPlaneError, Endpo
 from gateway.engine import Engine
 from gateway.ike.path import Path
 from gateway.ike.responder import Responder
+from gateway.ike.selectors import TrafficSelector
 from gateway.sessions import Sessions
 from gateway.transport import Transport
 from tests.peers.initiator import Initiator, InitiatorConfig
@@ -201,28 +202,32 @@ class Plane:
     name, description = "scripted", "for tests"
 
     def __init__(self) -> None:
-        self._spis = count(0x1001)
-        self.reserved: set[int] = set()
+        self.sending: set[int] = set()
+        self.restricted: dict[int, tuple[TrafficSelector, ...]] = {}
         self.installed: dict[int, ChildSa] = {}
         self.moves: list[tuple[int, Endpoints]] = []
         self.broken = False
         self.traffic = Counters(0, 0, 0, 0, 0.0, 0, 0)
 
-    def allocate_spi(self) -> int:
-        """The next one."""
-        spi = next(self._spis)
-        self.reserved.add(spi)
-        return spi
-
-    def install(self, child: ChildSa) -> None:
+    def install(self, child: ChildSa, *, outbound: bool = True) -> None:
         """Note it."""
         if self.broken:
             raise DataPlaneError("no room")
         self.installed[child.spi_in] = child
+        if outbound:
+            self.sending.add(child.spi_in)
+
+    def start_outbound(self, spi_in: int) -> None:
+        """Note it."""
+        self.sending.add(spi_in)
+
+    def restrict(self, spi_in: int, local_selectors: tuple[TrafficSelector, ...]) -> None:
+        """Note it."""
+        self.restricted[spi_in] = local_selectors
 
     def remove(self, spi_in: int) -> Counters | None:
         """Forget it."""
-        self.reserved.discard(spi_in)
+        self.sending.discard(spi_in)
         return self.traffic if self.installed.pop(spi_in, None) is not None else None
 
     def move(self, spi_in: int, endpoints: Endpoints) -> None:

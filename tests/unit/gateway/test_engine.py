@@ -29,7 +29,7 @@ DEVICE = SessionSelector(None, "device-7", None, None)
 def assert_nothing_left(shell: Shell) -> None:
     """No session, no lease, no SPI, no half-open SA."""
     assert list(shell.sessions) == []
-    assert (shell.plane.installed, shell.plane.reserved) == ({}, set())
+    assert (shell.plane.installed, shell.plane.sending) == ({}, set())
     assert shell.engine.responder.half_open == 0
     # The whole pool is free: five clients at once get an address.
     shell.aaa.access = replace(LAPTOP, device_id="others")
@@ -182,7 +182,7 @@ class TestDown:
         asyncio.run(stop())
         assert {client.phase for client in clients} == {Phase.CLOSED}
         assert [cause for _, cause in shell.aaa.ended] == [TerminateCause.ADMIN_REBOOT] * 2
-        assert (shell.plane.installed, shell.plane.reserved) == ({}, set())
+        assert (shell.plane.installed, shell.plane.sending) == ({}, set())
 
 
 class TestThrownOut:

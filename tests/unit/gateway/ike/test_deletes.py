@@ -102,13 +102,12 @@ class TestDelete:
     def test_of_the_child_sa_alone(self) -> None:
         wire = Wire()
         _, initiator = up(wire)
-        child = wire.sa.child
-        assert child is not None
+        child = wire.child
         body = Delete(ProtocolId.ESP, (initiator.spi_in.to_bytes(4, "big"),)).to_bytes()
         answer = ask(wire, initiator, ExchangeType.INFORMATIONAL, (PayloadType.DELETE, body))
         assert Delete.parse(answer.require(PayloadType.DELETE)).spis == (child.spi_in.to_bytes(4, "big"),)
         assert wire.seen(ChildDeleted) == [ChildDeleted(wire.sa, child.spi_in)]
-        assert (wire.children, wire.state, wire.sa.child) == ({}, State.ESTABLISHED, None)
+        assert (wire.children, wire.state, wire.sa.children) == ({}, State.ESTABLISHED, {})
         # And once more: there is none.
         answer = ask(wire, initiator, ExchangeType.INFORMATIONAL, (PayloadType.DELETE, body))
         assert answer.bodies == {}

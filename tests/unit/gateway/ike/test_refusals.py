@@ -14,7 +14,7 @@ from gateway.ike.constants import (
     PayloadType,
     Prf,
 )
-from gateway.ike.errors import InternalAddressFailure
+from gateway.ike.errors import InternalAddressFailure, TemporaryFailure
 from gateway.ike.events import CloseCause, ProposalRefused, SaEstablished
 from gateway.ike.payloads.auth import Auth
 from gateway.ike.payloads.identification import Identification
@@ -22,7 +22,6 @@ from gateway.ike.payloads.notify import Notify
 from gateway.ike.payloads.security_association import proposals_to_bytes
 from gateway.ike.selectors import TrafficSelector
 from gateway.ike.states import State
-from gateway.sessions import DataPlaneFailure
 from tests.peers.initiator import Initiator, InitiatorConfig, Phase
 from tests.unit.gateway.ike import offers
 from tests.unit.gateway.ike.credentials import client_credential
@@ -320,7 +319,7 @@ class TestNoChildSa:
         assert wire.failures == [("internal-address-failure", "pool is full")]
 
     def test_the_data_plane_cannot(self) -> None:
-        wire = Wire(aaa=Aaa(not_installed=DataPlaneFailure("no TUN")))
+        wire = Wire(aaa=Aaa(not_installed=TemporaryFailure("no TUN")))
         self.assert_no_child(wire, run(wire), "TEMPORARY_FAILURE")
         assert wire.failures == [("temporary-failure", "no TUN")]
 

@@ -43,11 +43,11 @@ def facts(sa: IkeSa) -> dict[str, Any]:
     """Everything that must be the same afterwards."""
     names = (
         "spi_i", "spi_r", "suite", "keys", "path", "nat_local", "nat_remote", "peer_fragments", "client",
-        "peer_identity", "child", "last_request", "state",
+        "peer_identity", "children", "state",
     )  # fmt: skip
     return {
         **{name: getattr(sa, name) for name in names},
-        "peer": (sa.peer.next_id, sa.peer.cached_response),
+        "peer": (sa.peer.next_id, sa.peer.answered),
         "own": (sa.own.next_id, sa.own.message_id),
     }
 
@@ -151,8 +151,8 @@ def test_keepalives_go_on() -> None:
 def test_a_restored_sa_without_a_child() -> None:
     wire = Wire()
     client = wire.connect()
-    wire.sa.child = None
-    assert restart(wire).child is None
+    wire.sa.children = {}
+    assert restart(wire).children == {}
     speak_both_ways(wire, client)
 
 

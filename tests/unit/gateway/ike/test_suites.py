@@ -47,9 +47,8 @@ CHILD_SUITES = [
 def assert_both_ends_agree(wire: Wire, client: Client) -> None:
     """Up, with the same keys, SPIs and selectors, and able to talk both ways."""
     sa, initiator = wire.sa, client.initiator
-    child = sa.child
+    child = wire.child
     assert (client.phase, wire.established, wire.failures) == (Phase.ESTABLISHED, [sa], [])
-    assert child is not None
     assert wire.children == {child.spi_in: child}
     assert initiator.keys == sa.keys
     assert initiator.child_keys == child.keys
@@ -77,8 +76,7 @@ def test_child_suites(suite: ChildSuite) -> None:
     wire, config = Wire(), mschapv2()
     config.child_suite = suite
     client = wire.connect(config)
-    assert wire.sa.child is not None
-    assert wire.sa.child.suite == suite
+    assert wire.child.suite == suite
     assert_both_ends_agree(wire, client)
 
 

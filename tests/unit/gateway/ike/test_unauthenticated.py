@@ -46,7 +46,7 @@ class Watch:
 
     def _state(self) -> tuple[object, ...]:
         sa, now = self._sa, self._wire.now
-        return snapshot(sa, now), sa.get_timer(), sa.last_request, sa.path, len(self._wire.children)
+        return snapshot(sa, now), sa.get_timer(), sa.peer.answered, sa.path, len(self._wire.children)
 
     def check(self, packet: bytes) -> None:
         """After a packet, with whatever came of it already served."""

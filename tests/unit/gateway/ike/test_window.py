@@ -14,7 +14,7 @@ class TestPeerRequests:
         ("message_id", "verdict"),
         [
             (3, Verdict.STALE),
-            (4, Verdict.ANSWERED),
+            (4, Verdict.STALE),
             (5, Verdict.NEW),
             (6, Verdict.STALE),
             (0, Verdict.STALE),
@@ -29,25 +29,67 @@ class TestPeerRequests:
         assert PeerRequests().judge(2**32 - 1) is Verdict.STALE
 
     def test_while_one_is_worked_on(self) -> None:
-        requests = PeerRequests(5)
-        requests.begin()
+        requests = PeerRequests(4)
+        requests.begin(4, b"four")
+        requests.answer(4, [b"answer"])
+        requests.begin(5, b"five")
         assert (requests.in_progress, PeerRequests().in_progress) == (True, False)
         assert requests.judge(5) is Verdict.IN_PROGRESS
         assert requests.judge(4) is Verdict.ANSWERED
-        requests.answer([b"one", b"two"])
-        assert (requests.in_progress, requests.cached_response) == (False, (b"one", b"two"))
+        assert requests.judge(6) is Verdict.STALE
+        requests.answer(5, [b"one", b"two"])
+        assert not requests.in_progress
+        assert requests.response_to(5, b"five") == (b"one", b"two")
+        assert requests.response_to(5, b"another") == ()
         assert requests.judge(5) is Verdict.ANSWERED
+        assert requests.judge(4) is Verdict.STALE
         assert requests.judge(6) is Verdict.NEW
 
-    @given(st.lists(st.integers(0, 8), max_size=40))
-    def test_each_request_is_begun_once_and_in_order(self, arrivals: list[int]) -> None:
-        requests, begun = PeerRequests(), []
+    def test_a_closed_sa_still_knows_the_request_that_it_answered(self) -> None:
+        requests = PeerRequests()
+        requests.begin(0, b"zero" * 1000)
+        requests.answer(0, [b"answer"])
+        requests.keep_only_answers()
+        assert len(requests.answered[0].request) == 32
+        assert requests.response_to(0, b"zero" * 1000) == (b"answer",)
+        assert requests.response_to(0, b"zero") == ()
+
+    def test_a_wider_window_takes_requests_in_any_order(self) -> None:
+        requests = PeerRequests(5, window=3)
+        assert [requests.judge(message_id) for message_id in (5, 7, 8)] == [Verdict.NEW, Verdict.NEW, Verdict.STALE]
+        requests.begin(7, b"seven")
+        requests.answer(7, [b"to seven"])
+        # 5 is still not there, so nothing beyond its window is taken.
+        assert (requests.next_id, requests.judge(8), requests.judge(7)) == (5, Verdict.STALE, Verdict.ANSWERED)
+        requests.begin(5, b"five")
+        assert (requests.judge(5), requests.judge(6), requests.judge(8)) == (
+            Verdict.IN_PROGRESS,
+            Verdict.NEW,
+            Verdict.STALE,
+        )
+        requests.answer(5, [b"to five"])
+        assert (requests.next_id, requests.judge(8)) == (6, Verdict.NEW)
+        requests.begin(6, b"six")
+        requests.answer(6, [b"to six"])
+        assert (requests.next_id, requests.judge(4)) == (8, Verdict.STALE)
+        assert [requests.response_to(m, r) for m, r in ((5, b"five"), (6, b"six"), (7, b"seven"))] == [
+            (b"to five",),
+            (b"to six",),
+            (b"to seven",),
+        ]
+
+    @given(st.lists(st.integers(0, 8), max_size=40), st.integers(1, 4))
+    def test_each_request_is_begun_once(self, arrivals: list[int], window: int) -> None:
+        requests, begun = PeerRequests(window=window), []
         for message_id in arrivals:
             if requests.judge(message_id) is Verdict.NEW:
-                requests.begin()
+                requests.begin(message_id, b"request")
                 begun.append(message_id)
-                requests.answer([str(message_id).encode()])
-        assert begun == list(range(len(begun)))
+                requests.answer(message_id, [str(message_id).encode()])
+                assert len(requests.answered) <= 2 * window
+        assert len(begun) == len(set(begun))
+        if window == 1:
+            assert begun == list(range(len(begun)))
 
 
 class TestOwnRequest:

@@ -122,6 +122,9 @@ class Wire:
         self.last_esp_in_s: float = 0.0
         self.children: dict[int, Child] = {}
         """What the data plane carries, by inbound SPI."""
+        self.sending_on: set[int] = set()
+        """Those of them on which it sends as well."""
+        self._owned: dict[IkeSa, set[int]] = {}
         self._eap: dict[IkeSa, EapServer] = {}
         self._next_address = 2
 
@@ -257,16 +260,20 @@ class Wire:
                     self._answer(sa, lambda: sa.refuse(self.now))
             case events.AssignmentWanted(sa):
                 self._assign(event)
-            case events.ChildReady(sa, child):
-                self._install(sa, child)
+            case events.ChildReady(sa, child, outbound):
+                self._install(sa, child, outbound)
+            case events.ChildStarted(_, spi_in):
+                self.sending_on.add(spi_in)
+            case events.SaRekeyed(old, new):
+                self._owned[new] = self._owned.pop(old, set())
             case events.ChildDeleted(_, spi_in):
-                self.children.pop(spi_in, None)
+                self._remove(spi_in)
             case events.LivenessWanted(sa):
                 self._answer(sa, lambda: sa.check_liveness(self.last_esp_in_s, self.now))
             case events.SaClosed(sa):
                 self._eap.pop(sa, None)
-                if sa.child is not None:
-                    self.children.pop(sa.child.spi_in, None)
+                for spi_in in self._owned.pop(sa, set()):
+                    self._remove(spi_in)
             case _:
                 pass
 
@@ -313,17 +320,23 @@ class Wire:
             IPv6Address("fd99::") + number if event.wants_ipv6 else None,
             self.aaa.networks,
             self.aaa.dns,
-            0x1000 + number,
         )
         self._answer(sa, lambda: sa.assign(assignment, self.now))
 
-    def _install(self, sa: IkeSa, child: Child) -> None:
+    def _install(self, sa: IkeSa, child: Child, outbound: bool) -> None:
         problem = self.aaa.not_installed
         if problem is not None:
-            self._answer(sa, lambda: sa.refuse_child(problem, self.now))
+            self._answer(sa, lambda: sa.child_failed(child.spi_in, problem, self.now))
             return
         self.children[child.spi_in] = child
-        self._answer(sa, lambda: sa.child_installed(self.now))
+        self._owned.setdefault(sa, set()).add(child.spi_in)
+        if outbound:
+            self.sending_on.add(child.spi_in)
+        self._answer(sa, lambda: sa.child_installed(child.spi_in, self.now))
+
+    def _remove(self, spi_in: int) -> None:
+        self.children.pop(spi_in, None)
+        self.sending_on.discard(spi_in)
 
     def _replace_others(self, sa: IkeSa) -> None:
         for other in self.responder.sas():
@@ -367,6 +380,12 @@ class Wire:
     def state(self) -> State | None:
         """Of the only SA, where there is one."""
         return self.sa.state if self.responder.sas() else None
+
+    @property
+    def child(self) -> Child:
+        """The one child SA of the one SA."""
+        (only,) = self.sa.children.values()
+        return only
 
     @property
     def sa(self) -> IkeSa:
