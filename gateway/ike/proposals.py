@@ -144,13 +144,13 @@ def _choose_ike(
 def _ike_suite(
     proposal: Proposal, policy: ProposalPolicy, ke_group: int, additional: bool
 ) -> _Chosen[IkeSuite] | None:
-    cipher = _choose_cipher(proposal, policy)
+    cipher = _choose_cipher(proposal, policy, policy.integ)
     prf = _first(policy.prf, proposal.of_type(TransformType.PRF))
     group = _choose_group(proposal, policy, ke_group)
     if cipher is None or prf is None or group is None or not _is_understood(proposal):
         return None
     more = _choose_additional(proposal, policy, group, additional)
-    if more is None:
+    if more is None or (policy.hybrid_only and not _exchanges(more)):
         return None
     encr, key_bits, integ = cipher
     suite = IkeSuite(encr, key_bits, integ, prf, group, _exchanges(more))
@@ -233,7 +233,7 @@ def _child_suite(
 ) -> _Chosen[ChildSuite] | None:
     """Chosen once for each kind of client: only the SPIs of their proposals differ."""
     proposal = Proposal(0, ProtocolId.ESP, b"", transforms)
-    cipher = _choose_cipher(proposal, policy)
+    cipher = _choose_cipher(proposal, policy, policy.esp_integ)
     esn = _first((Esn.ESN, Esn.NO_ESN), proposal.of_type(TransformType.ESN))
     if cipher is None or esn is None or not _is_understood(proposal):
         return None
@@ -243,10 +243,11 @@ def _child_suite(
     group = _choose_optional_group(proposal, policy, ke_group)
     if group is None:
         return None
-    suite = replace(suite, group=None if group is Group.NONE else group)
-    more = _choose_additional(proposal, policy, group, additional and group is not Group.NONE)
-    if more is None:
+    exchange = group is not Group.NONE
+    more = _choose_additional(proposal, policy, group, additional and exchange)
+    if more is None or (policy.hybrid_only and exchange and not _exchanges(more)):
         return None
+    suite = replace(suite, group=group if exchange else None)
     return _Chosen(replace(suite, additional=_exchanges(more)), (*child_transforms(suite), *more))
 
 
@@ -331,7 +332,9 @@ def _is_understood(proposal: Proposal) -> bool:
     return all(transform.type in _NAMES for transform in proposal.transforms)
 
 
-def _choose_cipher(proposal: Proposal, policy: ProposalPolicy) -> tuple[Encr, int, Integ] | None:
+def _choose_cipher(
+    proposal: Proposal, policy: ProposalPolicy, integrity: tuple[Integ, ...]
+) -> tuple[Encr, int, Integ] | None:
     """An AEAD goes without integrity, anything else never does (section 3.3.3).
 
     Integrity that is offered beside an AEAD does not matter: RFC 5282 section 8 says that it must not be selected
@@ -342,7 +345,7 @@ def _choose_cipher(proposal: Proposal, policy: ProposalPolicy) -> tuple[Encr, in
     for encr, key_bits in acceptable:
         if encr in AEAD_CIPHERS:
             return encr, key_bits, Integ.NONE
-    integ = _first(policy.integ, proposal.of_type(TransformType.INTEG))
+    integ = _first(integrity, proposal.of_type(TransformType.INTEG))
     if not acceptable or integ is None:
         return None
     encr, key_bits = acceptable[0]
@@ -443,6 +446,7 @@ def policy_text(policy: ProposalPolicy) -> str:
     """What a policy allows, for the operator."""
     names = [_encr_name(encr, bits) for encr, bits in policy.encr]
     names += [item.name for items in (policy.integ, policy.prf, policy.groups) for item in items]
+    names += [f"ESP:{integ.name}" for integ in policy.esp_integ if integ not in policy.integ]
     names += [f"ADDKE:{group.name}" for group in policy.additional]
     return " ".join(names)
 

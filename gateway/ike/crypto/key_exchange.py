@@ -1,4 +1,4 @@
-"""Diffie-Hellman: RFC 3526 (MODP), RFC 5903 (ECP), RFC 8031 (Curve25519)."""
+"""Key exchange methods: RFC 3526 (MODP), RFC 5903 (ECP), RFC 8031 (Curve25519), FIPS 203 (ML-KEM)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from gateway.ike.constants import Group
-from gateway.ike.crypto import modp
+from gateway.ike.crypto import ml_kem, modp
 from gateway.ike.errors import InvalidSyntax
 
 _CURVES: dict[Group, ec.EllipticCurve] = {
@@ -21,13 +21,17 @@ _X25519_BYTES = 32
 
 
 class KeyPair(Protocol):
-    """One side's ephemeral key of a group."""
+    """One side's ephemeral key of a method; with ML-KEM the initiator's, for the responder has none."""
 
     public: bytes
     """As it goes into the KE payload."""
 
     def shared_secret(self, peer_public: bytes) -> bytes:
-        """g^ir; raises InvalidSyntax where the peer's value is of the wrong length or not a proper one."""
+        """The secret from the peer's KE payload.
+
+        Raises:
+            InvalidSyntax: the peer's value is of the wrong length or not a proper one.
+        """
 
 
 class _Curve25519:
@@ -85,33 +89,43 @@ class _Modp:
 
 
 def generate(group: Group) -> KeyPair:
-    """A fresh ephemeral key.
+    """A fresh ephemeral key; with ML-KEM, for an initiator only.
 
     Raises:
-        KeyError: a group that is not implemented.
+        KeyError: a method that is not implemented.
     """
     if group is Group.CURVE25519:
         return _Curve25519()
     if group in _CURVES:
         return _Ecp(group)
+    if group in ml_kem.ENCAPSULATION_KEY_BYTES:
+        return ml_kem.MlKemKeyPair(group)
     return _Modp(group)
 
 
 def respond(group: Group, peer_public: bytes) -> tuple[bytes, bytes]:
-    """The responder's side in one step: our public value for the peer's, and the shared secret.
+    """The responder's side in one step: what answers the initiator's public value, and the shared secret.
 
     Raises:
-        InvalidSyntax: the peer's value is of the wrong length or not a proper one.
-        KeyError: a group that is not implemented.
+        InvalidSyntax: the initiator's value is of the wrong length or not a proper one.
+        KeyError: a method that is not implemented.
     """
+    if group in ml_kem.ENCAPSULATION_KEY_BYTES:
+        return ml_kem.encapsulate(group, peer_public)
     pair = generate(group)
     return pair.public, pair.shared_secret(peer_public)
 
 
 def public_value_bytes(group: Group) -> int:
-    """Length of the public value of a group."""
+    """Length of an initiator's public value.
+
+    Raises:
+        KeyError: a method that is not implemented.
+    """
     if group is Group.CURVE25519:
         return _X25519_BYTES
     if group in _ECP_BYTES:
         return 2 * _ECP_BYTES[group]
+    if group in ml_kem.ENCAPSULATION_KEY_BYTES:
+        return ml_kem.ENCAPSULATION_KEY_BYTES[group]
     return modp.public_bytes(group)

@@ -10,11 +10,17 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from gateway.ike.constants import Prf
 
 PRF_HASH: dict[Prf, hashes.HashAlgorithm] = {
+    Prf.HMAC_SHA1: hashes.SHA1(),  # noqa: S303 - only as HMAC, and only where the policy allows it
     Prf.HMAC_SHA2_256: hashes.SHA256(),
     Prf.HMAC_SHA2_384: hashes.SHA384(),
     Prf.HMAC_SHA2_512: hashes.SHA512(),
 }
-PRF_BYTES: dict[Prf, int] = {Prf.HMAC_SHA2_256: 32, Prf.HMAC_SHA2_384: 48, Prf.HMAC_SHA2_512: 64}
+PRF_BYTES: dict[Prf, int] = {
+    Prf.HMAC_SHA1: 20,
+    Prf.HMAC_SHA2_256: 32,
+    Prf.HMAC_SHA2_384: 48,
+    Prf.HMAC_SHA2_512: 64,
+}
 
 
 def prf(algorithm: Prf, key: bytes, data: bytes) -> bytes:

@@ -17,6 +17,7 @@ from gateway.ike.errors import IntegrityError, InvalidSyntax
 SALT_BYTES = 4
 INTEG_KEY_BYTES: dict[Integ, int] = {
     Integ.NONE: 0,
+    Integ.HMAC_SHA1_96: 20,
     Integ.HMAC_SHA2_256_128: 32,
     Integ.HMAC_SHA2_384_192: 48,
     Integ.HMAC_SHA2_512_256: 64,

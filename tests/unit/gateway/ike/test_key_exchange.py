@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM1024PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from gateway.ike.constants import Group
@@ -111,6 +112,75 @@ def test_a_fresh_key_for_each_sa() -> None:
     assert len({key_exchange.generate(Group.CURVE25519).public for _ in range(50)}) == 50
 
 
-def test_what_is_not_implemented_is_no_key_pair() -> None:
+@pytest.mark.parametrize("group", [Group.MODP_1024, Group.MODP_1536, Group.ML_KEM_512, Group.NONE])
+def test_what_is_not_implemented_is_no_key_pair(group: Group) -> None:
     with pytest.raises(KeyError):
-        key_exchange.generate(Group.MODP_1024)
+        key_exchange.generate(group)
+    with pytest.raises(KeyError):
+        key_exchange.respond(group, bytes(800))
+    with pytest.raises(KeyError):
+        key_exchange.public_value_bytes(group)
+
+
+@pytest.mark.parametrize("group", MODERN.groups + MODERN.additional)
+def test_the_responder_in_one_step(group: Group) -> None:
+    pair = key_exchange.generate(group)
+    answer, shared = key_exchange.respond(group, pair.public)
+    assert pair.shared_secret(answer) == shared
+    assert len(pair.public) == key_exchange.public_value_bytes(group)
+    with pytest.raises(InvalidSyntax):
+        key_exchange.respond(group, pair.public[:-1])
+
+
+ML_KEM: dict[Group, tuple[type[MLKEM768PrivateKey | MLKEM1024PrivateKey], int, int]] = {
+    Group.ML_KEM_768: (MLKEM768PrivateKey, 1184, 1088),
+    Group.ML_KEM_1024: (MLKEM1024PrivateKey, 1568, 1568),
+}
+
+
+class TestMlKem:
+    @pytest.mark.parametrize("group", ML_KEM)
+    def test_known_answers(self, group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+        v, number = named("ml-kem.txt"), int(group)
+        private = ML_KEM[group][0].from_seed_bytes(v[f"{number}.seed"])
+        assert private.public_key().public_bytes_raw() == v[f"{number}.ek"]
+        pair = key_exchange.generate(group)
+        monkeypatch.setattr(pair, "_private", private)
+        assert pair.shared_secret(v[f"{number}.ct"]) == v[f"{number}.ss"]
+        assert pair.shared_secret(v[f"{number}.ct_bad"]) == v[f"{number}.ss_bad"]
+        # The responder's part is random: what it makes for the vector's key, the vector's key must open.
+        answer, shared = key_exchange.respond(group, v[f"{number}.ek"])
+        assert pair.shared_secret(answer) == shared
+
+    @pytest.mark.parametrize("group", ML_KEM)
+    def test_sizes(self, group: Group) -> None:
+        _, key_bytes, ciphertext_bytes = ML_KEM[group]
+        pair = key_exchange.generate(group)
+        answer, shared = key_exchange.respond(group, pair.public)
+        assert (len(pair.public), len(answer), len(shared)) == (key_bytes, ciphertext_bytes, 32)
+
+    @pytest.mark.parametrize("group", ML_KEM)
+    def test_no_other_length_is_taken(self, group: Group) -> None:
+        pair = key_exchange.generate(group)
+        answer, _ = key_exchange.respond(group, pair.public)
+        for wrong in (b"", answer[:-1], answer + b"\0", bytes(800), bytes(768)):
+            with pytest.raises(InvalidSyntax):
+                pair.shared_secret(wrong)
+        for wrong in (b"", pair.public[:-1], pair.public + b"\0", bytes(800), bytes(32)):
+            with pytest.raises(InvalidSyntax):
+                key_exchange.respond(group, wrong)
+
+    @pytest.mark.parametrize("group", ML_KEM)
+    def test_a_key_whose_coefficients_are_not_reduced(self, group: Group) -> None:
+        # FIPS 203 section 7.2, the modulus check: 12 bits hold up to 4095, the modulus is 3329.
+        good = key_exchange.generate(group).public
+        with pytest.raises(InvalidSyntax):
+            key_exchange.respond(group, b"\xff\xff" + good[2:])
+
+    @pytest.mark.parametrize("group", ML_KEM)
+    def test_a_ciphertext_that_was_changed_gives_another_secret(self, group: Group) -> None:
+        pair = key_exchange.generate(group)
+        answer, shared = key_exchange.respond(group, pair.public)
+        other = pair.shared_secret(bytes((answer[0] ^ 1,)) + answer[1:])
+        assert len(other) == 32
+        assert other != shared

@@ -147,7 +147,9 @@ class TestFirstChild:
         assert (answer.number, answer.spi, spi_out) == (4, b"\x11\x22\x33\x44", 0xAABBCCDD)
 
     def test_key_exchange_transforms_are_passed_over(self) -> None:
-        _, answer, _ = choose_first_child((esp_proposal(1, [GCM], groups=[Group.ECP_256, Group.NONE]),), MODERN, SPI_IN)
+        _, answer, _ = choose_first_child(
+            (esp_proposal(1, [GCM], groups=[Group.ECP_256, Group.NONE]),), MODERN, SPI_IN
+        )
         assert not answer.of_type(TransformType.KE)
 
     @pytest.mark.parametrize(
@@ -245,7 +247,10 @@ class TestStockClients:
 class TestDescription:
     def test_unknown_numbers(self) -> None:
         odd = Proposal(
-            1, 1, b"", (Transform(1, 99, 128), Transform(4, 1025), Transform(9, 3), Transform(6, 36), Transform(13, 2))
+            1,
+            1,
+            b"",
+            (Transform(1, 99, 128), Transform(4, 1025), Transform(9, 3), Transform(6, 36), Transform(13, 2)),
         )
         assert describe((odd,)) == "[ENCR:99_128 KE:1025 ADDKE4:3 ADDKE1:ML_KEM_768 type13:2]"
 
