@@ -19,6 +19,7 @@ from core.settings.model import (
     Settings,
     WebSettings,
 )
+from core.settings.trust import RevocationSettings, TrustedAuthoritySettings
 
 __all__ = [
     "AaaSettings",
@@ -28,10 +29,12 @@ __all__ = [
     "LogSettings",
     "PkiSettings",
     "PoolSettings",
+    "RevocationSettings",
     "RuleSettings",
     "SecretSettings",
     "Settings",
     "SettingsError",
+    "TrustedAuthoritySettings",
     "WebSettings",
     "load_settings",
 ]

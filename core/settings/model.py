@@ -6,9 +6,11 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from core.settings.section import Section
+from core.settings.trust import MOST_TRUSTED_AUTHORITIES, RevocationSettings, TrustedAuthoritySettings
 from core.settings.values import (
     EVERYTHING,
     MOST_NETWORKS,
@@ -22,18 +24,14 @@ from core.settings.values import (
 from core.text import hide_url_password
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class LogSettings(_Section):
+class LogSettings(Section):
     """What the processes write to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["console", "json"] = "console"
 
 
-class DatabaseSettings(_Section):
+class DatabaseSettings(Section):
     """Where the rows live; without a URL, `ostiary.db` (SQLite, WAL) in the state directory."""
 
     url: str | None = None
@@ -46,13 +44,13 @@ class DatabaseSettings(_Section):
         return url
 
 
-class SecretSettings(_Section):
+class SecretSettings(Section):
     """Where the key that encrypts secrets at rest is read from; made at first start if it is missing."""
 
     key_file: Path | None = None
 
 
-class JobSettings(_Section):
+class JobSettings(Section):
     """Celery; without a broker URL, its filesystem broker in the state directory."""
 
     broker_url: str | None = None
@@ -67,7 +65,7 @@ class JobSettings(_Section):
     sweep_interval_s: Seconds = 10.0
 
 
-class PoolSettings(_Section):
+class PoolSettings(Section):
     """Virtual addresses for clients. A pool without IPv6 gives out no IPv6 address, and the reverse."""
 
     name: str = Field(pattern=r"^[a-z0-9-]{1,32}$")
@@ -81,7 +79,7 @@ class PoolSettings(_Section):
         return self
 
 
-class GatewaySettings(_Section):
+class GatewaySettings(Section):
     """The IKEv2 responder and its data plane."""
 
     name: str = Field(default="gateway-1", pattern=r"^[A-Za-z0-9.-]{1,48}$")
@@ -144,7 +142,7 @@ class GatewaySettings(_Section):
         return self
 
 
-class RuleSettings(_Section):
+class RuleSettings(Section):
     """One access rule; the first whose conditions all hold decides. An empty condition holds for all."""
 
     name: str = Field(min_length=1, max_length=64)
@@ -152,7 +150,8 @@ class RuleSettings(_Section):
     users: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     methods: tuple[Literal["eap-mschapv2", "eap-tls", "certificate"], ...] = ()
-    device_states: tuple[Literal["trusted", "quarantined"], ...] = ("trusted",)
+    device_states: tuple[Literal["trusted", "quarantined", "unmanaged"], ...] = ("trusted",)
+    """Empty means trusted and quarantined: `unmanaged`, not in the inventory at all, has to be named."""
     gateways: tuple[str, ...] = ()
     pool: str | None = None
     tunnel: Literal["full", "split"] | None = None
@@ -177,7 +176,7 @@ class RuleSettings(_Section):
         return self
 
 
-class AaaSettings(_Section):
+class AaaSettings(Section):
     """Who may sign in, how, and to what."""
 
     eap_methods: tuple[Literal["mschapv2", "tls"], ...] = ("mschapv2", "tls")
@@ -191,8 +190,8 @@ class AaaSettings(_Section):
     rules: tuple[RuleSettings, ...] = (RuleSettings(name="trusted-devices"),)
 
 
-class PkiSettings(_Section):
-    """The certificate authority."""
+class PkiSettings(Section):
+    """The certificate authority, and others that are trusted beside it."""
 
     organization: str = Field(default="Ostiary", min_length=1, max_length=64)
     key_type: Literal["ecdsa-p256", "rsa-3072"] = "ecdsa-p256"
@@ -203,9 +202,21 @@ class PkiSettings(_Section):
     issuing_lifetime_days: int = Field(default=1825, ge=30, le=3650)
     server_lifetime_days: int = Field(default=90, ge=1, le=397)
     device_lifetime_hours: int = Field(default=24, ge=1, le=24 * 397)
+    revocation: RevocationSettings = RevocationSettings()
+    trusted_authorities: tuple[TrustedAuthoritySettings, ...] = Field((), max_length=MOST_TRUSTED_AUTHORITIES)
+
+    @field_validator("trusted_authorities")
+    @classmethod
+    def _authority_names_are_unique(
+        cls, authorities: tuple[TrustedAuthoritySettings, ...]
+    ) -> tuple[TrustedAuthoritySettings, ...]:
+        names = [authority.name for authority in authorities]
+        if len(set(names)) != len(names):
+            raise ValueError("each trusted authority needs a name of its own")
+        return authorities
 
 
-class WebSettings(_Section):
+class WebSettings(Section):
     """Portal and security console."""
 
     host: Address = IPv4Address("0.0.0.0")  # noqa: S104

@@ -62,3 +62,16 @@ def _domain(value: object) -> object:
 
 DnsServers = Annotated[tuple[Address, ...], Field(max_length=MOST_DNS_SERVERS)]
 DnsDomains = Annotated[tuple[Annotated[str, BeforeValidator(_domain)], ...], Field(max_length=MOST_DNS_DOMAINS)]
+HostName = Annotated[str, BeforeValidator(_domain)]
+HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s#]*)?$", max_length=1024)]
+
+
+def _host_or_network(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    numeric = ":" in value or "/" in value or value.replace(".", "").isdigit()
+    return _network(value) if numeric else _domain(value)
+
+
+HostOrNetwork = Annotated[IPv4Network | IPv6Network | str, BeforeValidator(_host_or_network)]
+"""A host by its name, or a network; a single address is a network too."""

@@ -239,7 +239,7 @@ def test_example_file_shows_every_key() -> None:
 
 
 def test_every_commented_line_of_the_example_file_is_valid(tmp_path: Path) -> None:
-    uncommented = re.sub(r"^# (?=[a-z_]+ = )", "", EXAMPLE.read_text(), flags=re.MULTILINE)
+    uncommented = re.sub(r"^# (?=[a-z_]+ = |\[)", "", EXAMPLE.read_text(), flags=re.MULTILINE)
     assert len(tomllib.loads(uncommented)) == len(Settings.model_fields)
     load(tmp_path, uncommented)
 
