@@ -13,28 +13,32 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 RUNTIME := $(VENV)/.runtime-installed
 DEVELOPMENT := $(VENV)/.development-installed
 
-.PHONY: help run test test-fast check demo bench lock clean test-packages
+.PHONY: help run test test-fast test-kernel check demo bench lock clean test-packages test-kernel-image
 
 help:
-	@echo "make run        start gateway, portal and worker; Ctrl-C stops them (root; state in ./var)"
-	@echo "make demo       tell the whole story with real clients in network namespaces (root)"
-	@echo "make test       all tests, those with real clients too (root)"
-	@echo "make test-fast  unit tests only"
-	@echo "make check      format, lint, types, import rules"
-	@echo "make bench      measure against strongSwan (root)"
-	@echo "make lock       write the lock files anew"
-	@echo "make clean      remove the environment and all caches, not the state in ./var"
+	@echo "make run         start gateway, portal and worker; Ctrl-C stops them (root; state in ./var)"
+	@echo "make demo        tell the whole story with real clients in network namespaces (root)"
+	@echo "make test        all tests, those with real clients too (root)"
+	@echo "make test-fast   unit tests only"
+	@echo "make test-kernel those on a kernel with ESP, which is built first where it is missing (root)"
+	@echo "make check       format, lint, types, import rules"
+	@echo "make bench       measure against strongSwan (root)"
+	@echo "make lock        write the lock files anew"
+	@echo "make clean       remove the environment and all caches, not the state in ./var"
 
 # exec: the process that make waits for is the supervisor itself, which gets the signals and ends in its own time.
 run: export OSTIARY_STATE_DIR ?= $(CURDIR)/var
 run: $(RUNTIME)
 	@exec $(BIN)/ostiary up
 
-test: $(DEVELOPMENT) test-packages
+test: $(DEVELOPMENT) test-packages test-kernel-image
 	$(BIN)/python -m pytest
 
 test-fast: $(DEVELOPMENT)
 	$(BIN)/python -m pytest tests/unit -m "not slow" --numprocesses auto
+
+test-kernel: $(DEVELOPMENT) test-packages test-kernel-image
+	$(BIN)/python -m pytest tests/kernel
 
 check: $(DEVELOPMENT)
 	$(BIN)/ruff check .
@@ -50,6 +54,10 @@ bench: $(DEVELOPMENT) test-packages
 
 test-packages:
 	@$(SETUP)/install-packages $(SETUP)/test.packages
+
+test-kernel-image: $(DEVELOPMENT)
+	@$(SETUP)/install-packages $(SETUP)/kernel.packages
+	@$(BIN)/python -m tests.kernel.build > /dev/null
 
 $(BIN)/python:
 	@$(SETUP)/install-packages $(SETUP)/runtime.packages

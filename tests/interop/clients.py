@@ -7,25 +7,29 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from aaa.models import TunnelSession
 from tests.lab.certificates import Identity
 from tests.lab.enrolment import Laptop
 from tests.lab.namespaces import Namespace
 from tests.lab.ostiary import Ostiary
 from tests.lab.strongswan import InitiateResult, SaView, StrongSwanClient
-from tests.lab.strongswan_config import ClientConfig
+from tests.lab.strongswan_config import ClientConfig, EspPlace
 from tests.lab.topology import GATEWAY_IPV4, INSIDE_IPV4, INSIDE_IPV6
 
 PINGS = 3
 LARGE_PING_BYTES = 1300
 """Near the tunnel's MTU of 1400."""
+_LOG_TAIL_CHARACTERS = 12_000
 
 
 class Clients:
     """Starts strongSwan clients of one test and stops them all at its end."""
 
-    def __init__(self, ostiary: Ostiary, trust_pem: str, directory: Path) -> None:
+    def __init__(self, ostiary: Ostiary, trust_pem: str, directory: Path, *, esp: EspPlace = "userspace") -> None:
         self.started: list[StrongSwanClient] = []
+        self._esp = esp
         self._ostiary = ostiary
         self._trust_pem = trust_pem
         self._directory = directory
@@ -55,6 +59,7 @@ class Clients:
             remote_address=GATEWAY_IPV4,
             remote_identity=self._ostiary.settings.gateway.identity,
             trust_pem=self._trust_pem,
+            esp=self._esp,
             **values,
         )
         client = StrongSwanClient(
@@ -114,3 +119,13 @@ def connect_and_check(
     assert session.virtual_ipv4 == result.virtual_ipv4
     assert session.virtual_ipv6 == result.virtual_ipv6
     return result
+
+
+def show_logs(item: pytest.Item, report: pytest.TestReport) -> None:
+    """Add to a report what the gateway and the clients of this test wrote."""
+    for value in getattr(item, "funcargs", {}).values():
+        if isinstance(value, Ostiary):
+            report.sections.append(("the gateway's log", value.log()[-_LOG_TAIL_CHARACTERS:]))
+        if isinstance(value, Clients):
+            for client in value.started:
+                report.sections.append((f"log of {client.directory.name}", client.log()[-_LOG_TAIL_CHARACTERS:]))

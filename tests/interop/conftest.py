@@ -6,13 +6,11 @@ from collections.abc import Generator, Iterator, Mapping
 
 import pytest
 
-from tests.interop.clients import Clients
+from tests.interop.clients import Clients, show_logs
 from tests.lab.enrolment import Enrolment, Laptop
 from tests.lab.namespaces import Lab
 from tests.lab.ostiary import Ostiary, TomlValue
 from tests.lab.topology import Site, build_site
-
-_LOG_TAIL_CHARACTERS = 12_000
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +64,6 @@ def clients(ostiary: Ostiary, enrolment: Enrolment, lab: Lab, request: pytest.Fi
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show what the gateway and the clients wrote where a test fails."""
     report = yield
-    if report.failed and isinstance(item, pytest.Function):
-        for value in item.funcargs.values():
-            if isinstance(value, Ostiary):
-                report.sections.append(("the gateway's log", value.log()[-_LOG_TAIL_CHARACTERS:]))
-            if isinstance(value, Clients):
-                for client in value.started:
-                    report.sections.append((f"log of {client.directory.name}", client.log()[-_LOG_TAIL_CHARACTERS:]))
+    if report.failed:
+        show_logs(item, report)
     return report

@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -36,10 +37,16 @@ _WITH_PRIVATE_RUN = ("sh", "-c", 'mount -t tmpfs tmpfs /run && exec "$0" "$@"')
 class SaView:
     """One IKE SA with its first child, as `swanctl --list-sas` tells it."""
 
+    spis: str
+    """Of the IKE SA: initiator's and responder's; others after a rekeying."""
     state: str
     remote_address: str
     virtual_addresses: tuple[str, ...]
     ike_suite: str
+    child_spi_in: str
+    """Of the client's inbound SA; another after a rekeying."""
+    child_count: int
+    """How many there are, those that are being replaced included, those that were deleted not."""
     child_state: str
     esp_suite: str
     packets_in: int
@@ -228,6 +235,34 @@ class StrongSwanClient(StrongSwan):
             raise LabError(f"no connection:\n{result.output}")
         return result
 
+    def rekey_child(self, timeout_s: float = 10.0) -> SaView:
+        """Have the client rekey its child SA, and wait until the old one is gone; what is then.
+
+        Raises:
+            LabError: it is not done in time.
+        """
+        return self._rekey("--child", CHILD, lambda sa: sa.child_spi_in, timeout_s)
+
+    def rekey_ike(self, timeout_s: float = 10.0) -> SaView:
+        """Have the client rekey its IKE SA, and wait until the old one is gone; what is then.
+
+        Raises:
+            LabError: it is not done in time.
+        """
+        return self._rekey("--ike", CONNECTION, lambda sa: sa.spis, timeout_s)
+
+    def _rekey(self, option: str, name: str, identity: Callable[[SaView], str], timeout_s: float) -> SaView:
+        [before] = self.list_sas()
+        self._swanctl("--rekey", option, name)
+
+        def renewed() -> SaView | None:
+            sas = self.list_sas()
+            if len(sas) != 1 or sas[0].child_count != 1 or identity(sas[0]) == identity(before):
+                return None
+            return sas[0]
+
+        return wait_for(renewed, timeout_s, f"{name}, rekeyed by the client\n{self.log()[-4000:]}", interval_s=0.05)
+
     def terminate(self, timeout_s: float = 10.0) -> str:
         """Disconnect with a Delete; what swanctl printed."""
         return self._swanctl(
@@ -236,17 +271,22 @@ class StrongSwanClient(StrongSwan):
 
 
 def _sa_view(body: RawSection) -> SaView:
-    children = body.get("child-sas")
-    first = (
-        next((child for child in children.values() if isinstance(child, dict)), {})
-        if isinstance(children, dict)
-        else {}
-    )
+    section = body.get("child-sas")
+    children = [
+        child
+        for child in (section.values() if isinstance(section, dict) else ())
+        # What was deleted after a rekeying still receives for some seconds.
+        if isinstance(child, dict) and child.get("state") != "DELETED"
+    ]
+    first: RawSection = children[0] if children else {}
     return SaView(
+        spis=f"{_text(body, 'initiator-spi')}/{_text(body, 'responder-spi')}",
         state=_text(body, "state"),
         remote_address=f"{_text(body, 'remote-host')}:{_text(body, 'remote-port')}",
         virtual_addresses=_list(body, "local-vips"),
         ike_suite=_suite(body),
+        child_spi_in=_text(first, "spi-in"),
+        child_count=len(children),
         child_state=_text(first, "state"),
         esp_suite=_suite(first),
         packets_in=int(_text(first, "packets-in") or 0),

@@ -11,15 +11,20 @@ from tests.lab.certificates import Identity, certificate_pem, key_pem
 
 _PLUGINS = (
     "random nonce openssl sha1 kdf pem pkcs1 pkcs8 x509 pubkey revocation constraints "
-    "eap-identity eap-mschapv2 eap-tls kernel-libipsec kernel-netlink socket-default vici updown resolve"
+    "eap-identity eap-mschapv2 eap-tls"
 )
-"""Few, for a quick start. kernel-libipsec comes before kernel-netlink: this way ESP runs in user space, over a TUN
-device, since a machine that runs these tests need not have it in its kernel."""
+"""Few, for a quick start."""
+_ESP_PLUGINS = {"userspace": "kernel-libipsec kernel-netlink", "kernel": "kernel-netlink"}
+"""Of two that can do ESP, the first one does it."""
+_NETWORK_PLUGINS = "socket-default vici updown resolve"
 
 CONNECTION = "gateway"
 CHILD = "net"
 
 Section = Mapping[str, "str | Section"]
+EspPlace = Literal["userspace", "kernel"]
+"""Who does a peer's ESP: charon itself over a TUN device, as a machine that runs these tests need not have it in its
+kernel, or the kernel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +58,7 @@ class ClientConfig:
     segmentation fault where the server sends the protected success indication, and derives another MSK."""
     signature_authentication: bool = True
     """Offer RFC 7427; without it the classic methods are used."""
+    esp: EspPlace = "userspace"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +78,7 @@ class GatewayConfig:
     proposals: str = "aes256gcm16-prfsha256-x25519"
     esp_proposals: str = "aes256gcm16"
     log_level: int = 1
+    esp: EspPlace = "userspace"
 
 
 def strongswan_conf(directory: Path, *, config: ClientConfig | GatewayConfig) -> str:
@@ -79,7 +86,7 @@ def strongswan_conf(directory: Path, *, config: ClientConfig | GatewayConfig) ->
     client = config if isinstance(config, ClientConfig) else None
     log_level = config.log_level if isinstance(config, GatewayConfig) else 1
     charon: dict[str, str | Section] = {
-        "load": _PLUGINS,
+        "load": f"{_PLUGINS} {_ESP_PLUGINS[config.esp]} {_NETWORK_PLUGINS}",
         "install_virtual_ip": "yes",
         "install_routes": "yes",
         # A dead gateway is noticed in some six seconds instead of three minutes.

@@ -1,0 +1,208 @@
+"""The kernel of these tests: a user-mode Linux of our own configuration, built once from Debian's kernel source.
+
+It is kept outside the checkout, under a name made of the source's version and the configuration, so that a change
+of either builds a new one, and two checkouts share one. `python -m tests.kernel.build` builds it where it is missing,
+and prints where it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import OstiaryError
+
+SOURCE_PACKAGE = "linux-source-6.1"
+SOURCE_ARCHIVE = Path("/usr/src") / f"{SOURCE_PACKAGE}.tar.xz"
+CONFIGURATION = Path(__file__).with_name("linux.config")
+CACHE_VARIABLE = "OSTIARY_TEST_CACHE"
+BUILD_TIMEOUT_S = 3600.0
+_BUILD_TOOLS = ("make", "gcc", "ld", "flex", "bison", "bc", "xz", "strip")
+_INSTALL = "as root: deploy/setup/install-packages deploy/setup/kernel.packages"
+_RECIPE = "1"
+"""Part of the name of what is built; raise it when this file builds something else from the same source."""
+_LOG_TAIL_CHARACTERS = 4000
+_OPTION = re.compile(r"^(?:# )?(CONFIG_\w+)(?:=| is not set)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What determines the kernel."""
+
+    source_version: str
+    configuration: str
+
+    @property
+    def key(self) -> str:
+        """Names this kernel among others."""
+        digest = hashlib.sha256("\0".join((_RECIPE, self.source_version, self.configuration)).encode())
+        return f"{re.sub('[^0-9A-Za-z.]+', '-', self.source_version)}-{digest.hexdigest()[:12]}"
+
+
+def cache_directory(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where what takes long to get is kept: `$OSTIARY_TEST_CACHE`, or a folder of ours in the user's cache
+    (`$XDG_CACHE_HOME`, `~/.cache`)."""
+    if named := environment.get(CACHE_VARIABLE):
+        return Path(named)
+    base = environment.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "ostiary"
+
+
+def find_recipe() -> Recipe:
+    """The recipe of this checkout with the kernel source of this machine.
+
+    Raises:
+        OstiaryError: the source is not installed.
+    """
+    found = subprocess.run(
+        ["dpkg-query", "--show", "--showformat", "${db:Status-Status} ${Version}", SOURCE_PACKAGE],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    status, _, version = found.stdout.partition(" ")
+    if status != "installed" or not SOURCE_ARCHIVE.exists():
+        raise OstiaryError(f"Debian's package {SOURCE_PACKAGE} is not installed", fix=_INSTALL)
+    return Recipe(version, CONFIGURATION.read_text(encoding="utf-8"))
+
+
+def ensure_kernel() -> Path:
+    """The kernel, an executable file; built first where it is missing, which takes minutes and is told on stderr.
+
+    Of several processes that need it at once, one builds and the others wait. What is half done is never seen.
+
+    Raises:
+        OstiaryError: it can't be built here; the message says why.
+    """
+    recipe = find_recipe()
+    folder = cache_directory() / "kernel"
+    kernel = folder / f"linux-{recipe.key}"
+    if kernel.exists():
+        return kernel
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder / "build.lock"):
+        if not kernel.exists():
+            _build(recipe, folder, kernel)
+    return kernel
+
+
+def _build(recipe: Recipe, folder: Path, kernel: Path) -> None:
+    if missing := [tool for tool in _BUILD_TOOLS if shutil.which(tool) is None]:
+        raise OstiaryError(f"building the test kernel needs {', '.join(missing)}", fix=_INSTALL)
+    log = folder / f"build-{recipe.key}.log"
+    _say(
+        f"Building the test kernel from {SOURCE_PACKAGE} {recipe.source_version}, once; "
+        f"it takes five minutes on two cores. Log: {log}"
+    )
+    started = time.monotonic()
+    # Next to its final place, so that putting it there is a rename; what a killed build left goes first.
+    for left in folder.glob("building-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="building-", dir=folder) as scratch, log.open("wb") as output:
+        built = _compile(recipe, Path(scratch), log, output.fileno())
+        os.replace(built, kernel)
+    log.unlink()
+    _say(f"Built {kernel} in {time.monotonic() - started:.0f} s.")
+
+
+def _compile(recipe: Recipe, scratch: Path, log: Path, output: int) -> Path:
+    with tarfile.open(SOURCE_ARCHIVE) as archive:
+        archive.extractall(scratch, filter="tar")
+    source, target = scratch / SOURCE_PACKAGE, scratch / "build"
+    target.mkdir()
+    configured = target / ".config"
+
+    def make(*arguments: str) -> None:
+        _run_make(["make", "-C", str(source), "ARCH=um", f"O={target}", *arguments], log, output)
+
+    configured.write_text(recipe.configuration, encoding="utf-8")
+    make("olddefconfig")
+    if lost := lost_options(recipe.configuration, configured.read_text(encoding="utf-8")):
+        raise OstiaryError(
+            f"{SOURCE_PACKAGE} {recipe.source_version} does not take all options of {CONFIGURATION.name}: "
+            + ", ".join(lost),
+            fix="enable what each depends on, or remove it (scripts/kconfig of the source tells)",
+        )
+    make(f"-j{os.cpu_count() or 1}", "linux")
+    stripped = scratch / "linux"
+    subprocess.run(["strip", "-o", stripped, target / "linux"], check=True)
+    return stripped
+
+
+def _run_make(command: list[str], log: Path, output: int) -> None:
+    try:
+        # Standard input closed: a question of the configuration would wait for ever.
+        result = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, "KBUILD_BUILD_USER": "ostiary", "KBUILD_BUILD_HOST": "tests", "LC_ALL": "C"},
+            timeout=BUILD_TIMEOUT_S,
+            check=False,
+        )
+        ended = f"ended with status {result.returncode}"
+        failed = result.returncode != 0
+    except subprocess.TimeoutExpired:
+        ended, failed = f"was not done after {BUILD_TIMEOUT_S:.0f} s", True
+    if failed:
+        tail = log.read_text(encoding="utf-8", errors="replace")[-_LOG_TAIL_CHARACTERS:]
+        raise OstiaryError(
+            f"building the test kernel failed: `{' '.join(command)}` {ended}\n{tail}", fix=f"see {log}"
+        )
+
+
+def lost_options(wanted: str, configured: str) -> list[str]:
+    """The options of the configuration `wanted` that are otherwise in the final one, in order."""
+    final = _options(configured)
+    return [name for name, value in _options(wanted).items() if final.get(name, "n") != value]
+
+
+def _options(text: str) -> dict[str, str]:
+    """Name to value; n where it is not set."""
+    return {
+        found[1]: line.partition("=")[2] if "=" in line else "n"
+        for line in text.splitlines()
+        if (found := _OPTION.match(line))
+    }
+
+
+@contextlib.contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    with file.open("w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say("Another process builds the test kernel; waiting for it.")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Build it where it is missing; print where it is."""
+    try:
+        print(ensure_kernel())
+    except OstiaryError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

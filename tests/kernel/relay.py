@@ -1,0 +1,195 @@
+"""Runs the tests of `guest/` in a guest, and reports each as a test of its own to the pytest that collected it.
+
+The pytest of this machine collects the modules of `guest/` as it does any others, so that names, parameters and `-k`
+work as everywhere. It runs none of them: for the first one of its kind it boots a guest with all that are wanted,
+whose own pytest writes its reports, one a line, into a file that both see. They are passed on as they come.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kernel.machine import Guest, in_time_travel
+
+FOLDER = Path(__file__).with_name("guest")
+MARK = "guest"
+DEFAULT_LIMIT_S = 120.0
+"""For a test without a timeout."""
+START_LIMIT_S = 60.0
+"""For booting and importing, on top of the first test's own time."""
+_REPORTS = "reports.jsonl"
+_POLL_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Tests of one kind share a guest: what `pytest.mark.guest(...)` of their module says."""
+
+    time_travel: bool = False
+
+
+class GuestReporter:
+    """In the guest: writes every report down at once, so that none is lost where the guest dies."""
+
+    def __init__(self, config: pytest.Config, results: Path) -> None:
+        self._config = config
+        self._file = (results / _REPORTS).open("w", encoding="utf-8")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """One phase of one test is done."""
+        data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
+        self._file.write(json.dumps(data) + "\n")
+        self._file.flush()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_timeout_set_timer(self) -> bool | None:
+        """Where time jumps, a timeout would be over at once; the host's clock still limits the test."""
+        return True if in_time_travel() else None
+
+
+@dataclass(slots=True)
+class _Run:
+    """A guest, and what it has reported so far."""
+
+    guest: Guest
+    read_characters: int = 0
+    reports: dict[str, list[pytest.TestReport]] = field(default_factory=dict)
+    """By node id, the phases that are done."""
+
+    def finished(self, node_id: str) -> bool:
+        """Whether the last phase of this test is reported."""
+        return any(report.when == "teardown" for report in self.reports.get(node_id, ()))
+
+
+class HostRelay:
+    """On the machine: the tests' place in the run, filled by what the guest reports."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._wanted: dict[Kind, list[str]] = {}
+        self._limits: dict[str, float] = {}
+        self._runs: dict[Kind, _Run] = {}
+        self._hopeless: dict[Kind, str] = {}
+        """Kinds whose guest ended before any test, and why: none of them will do better."""
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Remember what each kind of guest will be asked to run."""
+        for item in session.items:
+            if _runs_in_guest(item):
+                self._wanted.setdefault(_kind(item), []).append(item.nodeid)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_timeout_set_timer(self, item: pytest.Item, settings: Any) -> bool | None:
+        """The timeout is the guest's affair, and ours where the guest is stuck altogether."""
+        if not _runs_in_guest(item):
+            return None
+        self._limits[item.nodeid] = settings.timeout
+        return True
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
+        """Report what happened to this test in its guest."""
+        if not _runs_in_guest(item):
+            return None
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        for report in self._results(item):
+            item.ihook.pytest_runtest_logreport(report=report)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+
+    def pytest_unconfigure(self) -> None:
+        """End guests that still run: the run was interrupted."""
+        for run in self._runs.values():
+            run.guest.__exit__(None, None, None)
+        self._runs.clear()
+
+    def _results(self, item: pytest.Item) -> Iterator[pytest.TestReport]:
+        kind = _kind(item)
+        if reason := self._hopeless.get(kind):
+            yield _failure(item, reason)
+            return
+        limit_s = self._limits.get(item.nodeid, DEFAULT_LIMIT_S)
+        run = self._runs.get(kind)
+        if run is None:
+            run = self._runs[kind] = self._start(kind, item.nodeid)
+            limit_s += START_LIMIT_S
+        deadline = time.monotonic() + limit_s
+        while not run.finished(item.nodeid) and run.guest.running and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+            self._read(run)
+        self._read(run)
+        yield from run.reports.get(item.nodeid, ())
+        if not run.finished(item.nodeid):
+            what = "ended" if not run.guest.running else f"was killed after {limit_s:g} s"
+            reason = f"The guest {what} before this test did. It printed:\n{run.guest.console()}"
+            if not run.reports:
+                self._hopeless[kind] = reason
+            self._end(kind)
+            yield _failure(item, reason)
+        elif item.nodeid == self._wanted[kind][-1]:
+            self._end(kind)
+
+    def _start(self, kind: Kind, first: str) -> _Run:
+        """Boot a guest for this test and those of its kind that come after it."""
+        wanted = self._wanted[kind]
+        options = [
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            f"--rootdir={self._config.rootpath}",
+            "-c",
+            str(self._config.inipath),
+        ]
+        guest = Guest(
+            [sys.executable, "-P", "-m", "pytest", *options, *wanted[wanted.index(first) :]],
+            time_travel=kind.time_travel,
+        )
+        guest.__enter__()
+        return _Run(guest)
+
+    def _read(self, run: _Run) -> None:
+        file = run.guest.results / _REPORTS
+        if not file.exists():
+            return
+        with file.open(encoding="utf-8") as lines:
+            lines.seek(run.read_characters)
+            while (line := lines.readline()).endswith("\n"):
+                run.read_characters = lines.tell()
+                report = self._config.hook.pytest_report_from_serializable(config=self._config, data=json.loads(line))
+                run.reports.setdefault(report.nodeid, []).append(report)
+
+    def _end(self, kind: Kind) -> None:
+        self._runs.pop(kind).guest.__exit__(None, None, None)
+
+
+def plugin(config: pytest.Config, results: str | None) -> GuestReporter | HostRelay:
+    """The half that this pytest needs.
+
+    Args:
+        config: of this pytest.
+        results: what `RESULTS_VARIABLE` says: the folder of results in a guest, None on the machine.
+    """
+    return GuestReporter(config, Path(results)) if results else HostRelay(config)
+
+
+def _runs_in_guest(item: pytest.Item) -> bool:
+    return item.path.is_relative_to(FOLDER) and item.get_closest_marker("skip") is None
+
+
+def _kind(item: pytest.Item) -> Kind:
+    mark = item.get_closest_marker(MARK)
+    return Kind(**mark.kwargs) if mark else Kind()
+
+
+def _failure(item: pytest.Item, reason: str) -> pytest.TestReport:
+    return pytest.TestReport(
+        item.nodeid, item.location, dict.fromkeys(item.keywords, 1), "failed", reason, "call", duration=0.0
+    )
