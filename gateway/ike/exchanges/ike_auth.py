@@ -37,7 +37,7 @@ from gateway.ike.events import (
     SaEstablished,
 )
 from gateway.ike.exchanges.child_sa import narrow_selectors
-from gateway.ike.fingerprint import from_configuration
+from gateway.ike.fingerprint import from_ike_auth
 from gateway.ike.keymat import derive_child_keys
 from gateway.ike.message import Payloads
 from gateway.ike.payloads.auth import Auth
@@ -111,12 +111,12 @@ def _begin(sa: IkeSa, payloads: Payloads) -> None:
         configuration = None
     auth_body = payloads.first(PayloadType.AUTH)
     sa.peer_identity = str(identity)
-    if configuration is not None and not sa.client:
-        sa.client = from_configuration(configuration)
+    proposals = parse_proposals(payloads.require(PayloadType.SA))
+    sa.client = from_ike_auth(sa.client, proposals, configuration)
     sa.auth = state = IkeAuth(
         idi_body=idi_body,
         idr_body=_choose_identity(sa, payloads.first(PayloadType.IDR)),
-        proposals=parse_proposals(payloads.require(PayloadType.SA)),
+        proposals=proposals,
         initiator_selectors=parse_selectors(payloads.require(PayloadType.TSI)),
         responder_selectors=parse_selectors(payloads.require(PayloadType.TSR)),
         configuration=configuration,

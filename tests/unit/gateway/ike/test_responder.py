@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.ike.constants import CfgAttribute, ExchangeType, Flag, PayloadType
+from gateway.ike.constants import ExchangeType, Flag
 from gateway.ike.events import CloseCause
-from gateway.ike.fingerprint import from_configuration, from_ike_sa_init
-from gateway.ike.message import Header, Payloads
-from gateway.ike.payloads.configuration import Configuration, ConfigurationAttribute
-from gateway.ike.payloads.notify import Notify
+from gateway.ike.message import Header
 from gateway.ike.snapshot import restore, snapshot
 from tests.unit.gateway.ike.wire import Wire, responder_config
 
@@ -94,37 +91,3 @@ def test_an_adopted_sa_is_found_and_timed() -> None:
     assert len(other.from_gateway) == 1
     other.advance(other.config.dpd_interval_s + 1)
     assert client.initiator.requests_seen == 1
-
-
-class TestFingerprints:
-    @pytest.mark.parametrize(
-        ("vendor_id", "client"),
-        [
-            ("1e2b516905991c7d7c96fcbfb587e46100000009", "Windows"),
-            ("fb1de3cdf341b7ea16b7e5be0855f120", "Windows"),
-            ("01528bbbc00696121849ab9a1c5b2a5100000002", "Windows"),
-            (b"OE-Libreswan-4.10".hex(), "libreswan"),
-            ("4048b7d56ebce88525e7de7f00d6c2d3", ""),
-            ("", ""),
-        ],
-    )
-    def test_vendor_ids(self, vendor_id: str, client: str) -> None:
-        payloads = Payloads({PayloadType.VENDOR_ID: [b"something", bytes.fromhex(vendor_id)]})
-        assert from_ike_sa_init(payloads, []) == client
-
-    def test_strongswan_announces_redirects(self) -> None:
-        assert from_ike_sa_init(Payloads({}), [Notify(16388), Notify(16406)]) == "strongSwan"
-
-    @pytest.mark.parametrize(
-        ("asked", "client"),
-        [
-            ([1, 3, 4, CfgAttribute.MS_INTERNAL_IP4_SERVER, 8, 10], "Windows"),
-            ([8, CfgAttribute.MS_INTERNAL_IP6_SERVER], "Windows"),
-            ([1, 2, 3, 6, 8, 10, 12, 25], "Apple"),
-            ([1, 8, 3, 10, CfgAttribute.APPLICATION_VERSION], "Android"),
-            ([1, 3], ""),
-        ],
-    )
-    def test_what_is_asked_for(self, asked: list[int], client: str) -> None:
-        request = Configuration(1, tuple(ConfigurationAttribute(kind) for kind in asked))
-        assert from_configuration(request) == client
