@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -31,6 +31,7 @@ from gateway.ike.events import AssignmentWanted, CloseCause
 from gateway.ike.path import Path
 from gateway.ike.sa import IkeSa
 from gateway.pool import Lease, PoolExhausted, Pools
+from gateway.reach import reach_of
 
 _log = structlog.get_logger(__name__)
 
@@ -124,6 +125,12 @@ class Sessions:
             session.sa.refuse_child(InternalAddressFailure("not authorised"), now)
             return
         self._by_device.setdefault(access.device_id, {})[session.sa] = session
+        reach = reach_of(access, self._settings)
+        wanted = replace(
+            wanted,
+            wants_ipv4=wanted.wants_ipv4 and reach.has_family(4),
+            wants_ipv6=wanted.wants_ipv6 and reach.has_family(6),
+        )
         lineage = self._share_lease(session, wanted)
         if session.lease is None:
             try:
@@ -134,16 +141,9 @@ class Sessions:
                 name = access.pool or "of the gateway"
                 session.sa.refuse_child(InternalAddressFailure(f"pool {name} has no free address"), now)
                 return
-        session.sa.assign(self._assignment(session.lease, access, lineage), now)
-
-    def _assignment(self, lease: Lease, access: Access, lineage: int) -> Assignment:
-        return Assignment(
-            lease.ipv4,
-            lease.ipv6,
-            access.networks or self._settings.networks,
-            access.dns or self._settings.dns,
-            lineage,
-        )
+        lease = session.lease
+        assignment = Assignment(lease.ipv4, lease.ipv6, reach.networks, reach.dns, lineage, reach.dns_domains)
+        session.sa.assign(assignment, now)
 
     def _share_lease(self, session: Session, wanted: AssignmentWanted) -> int:
         """Give a device that signs in anew, and asks for the addresses that it still has, just those.

@@ -1,8 +1,8 @@
 """The answer to a CFG_REQUEST (RFC 7296 sections 2.19 and 3.15, RFC 8598).
 
-An attribute of a request is a wish. Its value, where it has one, is a suggestion that the answer need not follow:
-Windows names the IPv6 address that it had the last time while it asks for any IPv4 address, and gets the one that
-the pool gives. What is unknown, or asked for twice, changes nothing.
+An attribute of a request is a wish, and nothing is sent that was not asked for. A value in it is a suggestion:
+Windows names the IPv6 address that it had the last time while it asks for any IPv4 address. Which addresses there
+are was decided before; here they are only written down. What is unknown, or asked for twice, changes nothing.
 """
 
 from __future__ import annotations

@@ -248,7 +248,7 @@ def negotiate_child(sa: IkeSa, state: IkeAuth, assignment: Assignment) -> None:
         NoProposalChosen, TsUnacceptable, FailedCpRequired: no child SA is possible.
     """
     if assignment.virtual_ipv4 is None and assignment.virtual_ipv6 is None:
-        raise FailedCpRequired("the client asked for no virtual address of a family that its pool has")
+        raise FailedCpRequired("the client asked for no virtual address of a family that its pool and its networks have")
     keys = sa.keys
     if keys is None:
         raise AuthenticationFailed("no keys")
