@@ -49,6 +49,7 @@ class Guest:
         environment: Mapping[str, str] | None = None,
         time_travel: bool = False,
         memory_bytes: int = MEMORY_BYTES,
+        shown: Sequence[Path] = (),
     ) -> None:
         """
         Args:
@@ -57,11 +58,13 @@ class Guest:
             time_travel: the guest's clock jumps ahead whenever all of its processes wait. For lifetimes, not for
                 latencies; whatever polls makes it slow.
             memory_bytes: of the guest.
+            shown: folders below `/tmp` or `/run` that the command needs; the guest's own are empty.
         """
         self._command = tuple(command)
         self._environment = dict(environment or {})
         self._time_travel = time_travel
         self._memory_bytes = memory_bytes
+        self._shown = {CHECKOUT, Path(sys.prefix), Path(sys.base_prefix), *shown}
         self._stack = contextlib.ExitStack()
         self._process: Process | None = None
         self.results = Path()
@@ -152,7 +155,7 @@ class Guest:
             *("root=machine", "rootfstype=hostfs", "rootflags=/", "ro", f"init={_INIT}"),
             *("con=null", "con0=fd:0,fd:1", "ssl=null", "quiet"),
             f"{RESULTS_VARIABLE}={self.results}",
-            f"OSTIARY_GUEST_SHOWN={':'.join(map(str, _hidden_by_memory(kernel)))}",
+            f"OSTIARY_GUEST_SHOWN={':'.join(sorted(str(path) for path in self._shown if _is_hidden(path)))}",
         ]
         if self._time_travel:
             arguments += ["time-travel", f"{TIME_TRAVEL_VARIABLE}=1"]
@@ -181,10 +184,9 @@ def in_time_travel() -> bool:
     return TIME_TRAVEL_VARIABLE in os.environ
 
 
-def _hidden_by_memory(kernel: Path) -> list[Path]:
-    """What the guest needs and would not see, since it has a `/tmp` and `/run` of its own."""
-    needed = {CHECKOUT, Path(sys.prefix), Path(sys.base_prefix)}
-    return sorted(path for path in needed if path.is_relative_to("/tmp") or path.is_relative_to("/run"))
+def _is_hidden(path: Path) -> bool:
+    """Whether the guest has memory of its own there."""
+    return path.is_relative_to("/tmp") or path.is_relative_to("/run")
 
 
 def _next_cpu() -> int:

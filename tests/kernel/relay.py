@@ -23,6 +23,8 @@ FOLDER = Path(__file__).with_name("guest")
 MARK = "guest"
 DEFAULT_LIMIT_S = 120.0
 """For a test without a timeout."""
+GRACE_S = 5.0
+"""For a guest to end by itself what took too long, and to tell where it hung, before all of it is killed."""
 START_LIMIT_S = 60.0
 """For booting and importing, on top of the first test's own time."""
 _REPORTS = "reports.jsonl"
@@ -72,8 +74,14 @@ class _Run:
 class HostRelay:
     """On the machine: the tests' place in the run, filled by what the guest reports."""
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, folder: Path = FOLDER) -> None:
+        """
+        Args:
+            config: of this pytest.
+            folder: the tests in it run in a guest.
+        """
         self._config = config
+        self._folder = folder
         self._wanted: dict[Kind, list[str]] = {}
         self._limits: dict[str, float] = {}
         self._runs: dict[Kind, _Run] = {}
@@ -83,13 +91,13 @@ class HostRelay:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Remember what each kind of guest will be asked to run."""
         for item in session.items:
-            if _runs_in_guest(item):
+            if self._runs_in_guest(item):
                 self._wanted.setdefault(_kind(item), []).append(item.nodeid)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_timeout_set_timer(self, item: pytest.Item, settings: Any) -> bool | None:
         """The timeout is the guest's affair, and ours where the guest is stuck altogether."""
-        if not _runs_in_guest(item):
+        if not self._runs_in_guest(item):
             return None
         self._limits[item.nodeid] = settings.timeout
         return True
@@ -97,7 +105,7 @@ class HostRelay:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
         """Report what happened to this test in its guest."""
-        if not _runs_in_guest(item):
+        if not self._runs_in_guest(item):
             return None
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         for report in self._results(item):
@@ -111,12 +119,15 @@ class HostRelay:
             run.guest.__exit__(None, None, None)
         self._runs.clear()
 
+    def _runs_in_guest(self, item: pytest.Item) -> bool:
+        return item.path.is_relative_to(self._folder) and item.get_closest_marker("skip") is None
+
     def _results(self, item: pytest.Item) -> Iterator[pytest.TestReport]:
         kind = _kind(item)
         if reason := self._hopeless.get(kind):
             yield _failure(item, reason)
             return
-        limit_s = self._limits.get(item.nodeid, DEFAULT_LIMIT_S)
+        limit_s = self._limits.get(item.nodeid, DEFAULT_LIMIT_S) + GRACE_S
         run = self._runs.get(kind)
         if run is None:
             run = self._runs[kind] = self._start(kind, item.nodeid)
@@ -140,17 +151,11 @@ class HostRelay:
     def _start(self, kind: Kind, first: str) -> _Run:
         """Boot a guest for this test and those of its kind that come after it."""
         wanted = self._wanted[kind]
-        options = [
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            f"--rootdir={self._config.rootpath}",
-            "-c",
-            str(self._config.inipath),
-        ]
+        root = self._config.rootpath
+        options = ["-q", "-p", "no:cacheprovider", f"--rootdir={root}", "-c", str(self._config.inipath)]
+        tests = [str(root / node_id) for node_id in wanted[wanted.index(first) :]]
         guest = Guest(
-            [sys.executable, "-P", "-m", "pytest", *options, *wanted[wanted.index(first) :]],
-            time_travel=kind.time_travel,
+            [sys.executable, "-P", "-m", "pytest", *options, *tests], time_travel=kind.time_travel, shown=[root]
         )
         guest.__enter__()
         return _Run(guest)
@@ -164,24 +169,12 @@ class HostRelay:
             while (line := lines.readline()).endswith("\n"):
                 run.read_characters = lines.tell()
                 report = self._config.hook.pytest_report_from_serializable(config=self._config, data=json.loads(line))
+                if isinstance(report.longrepr, list):  # a skipped test's place and reason; JSON has no tuples
+                    report.longrepr = tuple(report.longrepr)
                 run.reports.setdefault(report.nodeid, []).append(report)
 
     def _end(self, kind: Kind) -> None:
         self._runs.pop(kind).guest.__exit__(None, None, None)
-
-
-def plugin(config: pytest.Config, results: str | None) -> GuestReporter | HostRelay:
-    """The half that this pytest needs.
-
-    Args:
-        config: of this pytest.
-        results: what `RESULTS_VARIABLE` says: the folder of results in a guest, None on the machine.
-    """
-    return GuestReporter(config, Path(results)) if results else HostRelay(config)
-
-
-def _runs_in_guest(item: pytest.Item) -> bool:
-    return item.path.is_relative_to(FOLDER) and item.get_closest_marker("skip") is None
 
 
 def _kind(item: pytest.Item) -> Kind:
