@@ -32,7 +32,7 @@ class ChildState(Enum):
 
     ESTABLISHED = "established"
     REKEYING = "rekeying"
-    """Our request to rekey it is out."""
+    """Our request for one that takes its place is out."""
     DELETING = "deleting"
     """Our Delete is out, or about to be."""
     DELETED = "deleted"
@@ -55,6 +55,8 @@ class Child:
     """The same number for all child SAs that follow one another."""
     initiated: bool = False
     """The exchange that made it was ours: then the initiator's direction of the keys is our outbound one."""
+    confirmed: bool = True
+    """The peer is known to have it. Of one that we made as its peer asked, it shows when the old one is deleted."""
     state: ChildState = ChildState.ESTABLISHED
     replaced_by: int | None = None
     """Inbound SPI of the child SA that was made to take its place."""

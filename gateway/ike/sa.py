@@ -119,6 +119,7 @@ class IkeSa:
         "peer_hashes",
         "peer_identity",
         "peer_public",
+        "predecessor",
         "random",
         "rival",
         "scheduled_at",
@@ -182,6 +183,8 @@ class IkeSa:
         """The exchange of ours that waits for its answer."""
         self.rival: IkeSa | None = None
         """The IKE SA that the peer made of this one by rekeying while our own rekeying is outstanding."""
+        self.predecessor: IkeSa | None = None
+        """Of a rival: the SA whose place it may take."""
         self._queue: deque[OwnExchange] = deque()
         self._pending: dict[int, PendingChild] = {}
         self.last_received = 0.0
@@ -443,6 +446,10 @@ class IkeSa:
         """Begin an exchange, but not before."""
         self.timers.set(own, at)
 
+    def retry_delay_s(self, failures: int) -> float:
+        """How long to wait after so many TEMPORARY_FAILUREs; by chance, for the peer may be waiting for us as well."""
+        return self.config.retry_delay_s * failures * (0.5 + self.random(1)[0] / 256)
+
     @property
     def waiting(self) -> tuple[OwnExchange, ...]:
         """Our exchanges that are outstanding or wait for their turn, in order."""
@@ -473,9 +480,15 @@ class IkeSa:
             self._remove_child(child.spi_in)
             return
         self._owner.emit(ChildStarted(self, successor.spi_in))
+        successor.confirmed = True
         child.state = ChildState.DELETED
         # What the peer sent on the old one may come behind what says that it is gone.
         self.timers.set((Timer.REMOVE_CHILD, child.spi_in), now + self.config.replaced_linger_s)
+
+    def peer_deleted_spis(self, spis: set[bytes]) -> None:
+        """The peer deleted child SAs that are not there; one of them may be about to be answered."""
+        if isinstance(self.outstanding, create_child_sa.CreateChild):
+            self.outstanding.deleted |= spis
 
     def report_failure(self, code: str, reason: str) -> None:
         """One event that an operator understands."""
@@ -483,7 +496,7 @@ class IkeSa:
 
     def peer_deleted(self, now: float) -> None:
         """The peer deleted the IKE SA; the answer is out already."""
-        rival, self.rival = self.rival, None
+        rival = self.take_rival()
         if rival is not None:
             # It rekeyed the SA, and knows nothing of our rekeying, or thinks little of it.
             self.hand_over(rival, now)
@@ -504,15 +517,30 @@ class IkeSa:
         session_end = self.timers.get(Timer.SESSION_END)
         if session_end is not None:
             new.timers.set(Timer.SESSION_END, session_end)
-        self.timers.hand_over(tuple, new.timers)
+        self.timers.hand_over(new.timers, but=(Timer, rekey_ike.RekeyIke))
         self.timers.clear()
         self.move(Input.REPLACED)
         self._owner.emit(SaRekeyed(self, new))
         new.last_received = now
         for own in self._queue:
-            new.initiate(own, now)
+            if not isinstance(own, rekey_ike.RekeyIke):
+                new.initiate(own, now)
         self._queue.clear()
         self._owner.adopt(new)
+
+    def take_rival(self) -> IkeSa | None:
+        """What becomes of the rival is decided: the caller does it."""
+        rival, self.rival = self.rival, None
+        if rival is not None:
+            rival.predecessor = None
+        return rival
+
+    def is_used(self, now: float) -> None:
+        """The peer asks something of this SA: if it is a rival still, the peer has decided that it has won."""
+        if self.predecessor is not None:
+            predecessor = self.predecessor
+            predecessor.take_rival()
+            predecessor.hand_over(self, now)
 
     def be_replaced(self, now: float) -> None:
         """Of two IKE SAs that came from simultaneous rekeying, this one has lost: whoever made it deletes it."""
@@ -680,12 +708,11 @@ class IkeSa:
     def _abandon_exchanges(self, now: float) -> None:
         """Nothing of ours is wanted any more; an outstanding request is still retransmitted until it is answered."""
         self._queue.clear()
-        rival, self.rival = self.rival, None
+        rival = self.take_rival()
         if rival is not None:
             rival.be_replaced(now)
             rival.initiate(informational.DeleteIke(), now)
-        if self.outstanding is not None:
-            self.outstanding.abandoned(self, now)
+        if self.outstanding is not None and not self.outstanding.abandoned(self, now):
             self.outstanding = informational.Abandoned(self.outstanding.exchange)
 
     def _send_all(self, datagrams: tuple[bytes, ...] | list[bytes]) -> None:

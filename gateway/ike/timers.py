@@ -55,7 +55,7 @@ class Timers:
             del self._due[key]
         return [key for _, _, key in due]
 
-    def hand_over(self, keys: type | tuple[type, ...], to: Timers) -> None:
-        """Move the deadlines whose keys are of these types."""
-        for key in [key for key in self._due if isinstance(key, keys)]:
+    def hand_over(self, to: Timers, *, but: tuple[type, ...]) -> None:
+        """Move the deadlines, but for those whose keys are of these types."""
+        for key in [key for key in self._due if not isinstance(key, but)]:
             to._due[key] = self._due.pop(key)

@@ -62,6 +62,7 @@ def handle_request(sa: IkeSa, payloads: Payloads, now: float) -> None:
     """
     payloads = admit(ExchangeType.CREATE_CHILD_SA, payloads, response=False, encrypted=True)
     proposals = parse_proposals(payloads.require(PayloadType.SA))
+    sa.is_used(now)
     if sa.state is not State.ESTABLISHED:
         raise TemporaryFailure("this IKE SA is about to be deleted")
     if not sa.new_keys.take(now):
@@ -83,6 +84,8 @@ def _child_to_rekey(sa: IkeSa, payloads: Payloads) -> Child | None:
             continue
         spi_out = int.from_bytes(notify.spi, "big")
         found = [child for child in sa.children.values() if child.spi_out == spi_out]
+        if not found and isinstance(sa.outstanding, CreateChild):
+            raise TemporaryFailure("this may be the child SA that is being made")
         if notify.protocol != ProtocolId.ESP or not found or found[0].state is ChildState.DELETED:
             raise ChildSaNotFound(notify.protocol, notify.spi)
         if found[0].state is ChildState.DELETING:
@@ -128,6 +131,7 @@ def _answer(sa: IkeSa, payloads: Payloads, proposals: tuple[Proposal, ...], old:
         local_selectors=local,
         remote_selectors=remote,
         lineage=old.lineage if old is not None else sa.owner.new_lineage(),
+        confirmed=old is None,
     )
     answer += [
         (PayloadType.TSI, selectors_to_bytes(remote)),
@@ -175,6 +179,8 @@ class CreateChild:
         self.rekeying = rekeying
         self.crossed_by: tuple[bytes, Child] | None = None
         """The peer has rekeyed the same child SA meanwhile: the lower nonce of that exchange, and what it made."""
+        self.deleted: set[bytes] = set()
+        """Unknown SPIs that the peer has deleted meanwhile; one may be of what it is about to answer."""
         self._failures = 0
         self._group: Group | None = None
         """To be tried instead of the suite's own."""
@@ -188,7 +194,11 @@ class CreateChild:
     def request(self, sa: IkeSa, now: float) -> OutPayloads | None:
         """None where the old child SA is gone, replaced or going, or nothing is left to be reached."""
         old, assignment = sa.children.get(self.old_spi_in), sa.assignment
-        if old is None or not old.is_live or assignment is None:
+        if old is not None and not old.confirmed:
+            # Its peer may still wait for the answer that tells of it.
+            sa.initiate_at(self, now + sa.retry_delay_s(1))
+            return None
+        if old is None or not old.is_live or old.state is ChildState.REKEYING or assignment is None:
             return None
         self._remote = own_selectors(assignment)
         self._local = old.local_selectors
@@ -211,39 +221,51 @@ class CreateChild:
             (PayloadType.TSI, selectors_to_bytes(self._local)),
             (PayloadType.TSR, selectors_to_bytes(self._remote)),
         ]
+        old.state = ChildState.REKEYING
         if self.rekeying:
-            old.state = ChildState.REKEYING
             rekey = Notify(NotifyType.REKEY_SA, b"", ProtocolId.ESP, old.spi_in.to_bytes(4, "big"))
             payloads.insert(0, (PayloadType.NOTIFY, rekey.to_bytes()))
         return payloads
 
-    def abandoned(self, sa: IkeSa, now: float) -> None:
-        """The child SA will not come."""
+    def abandoned(self, sa: IkeSa, now: float) -> bool:
+        """The child SA will not come; on the peer's side it goes with the IKE SA."""
         sa.owner.free_child_spi(self._spi_in)
+        return False
 
     def answered(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
         """Install the new child SA, or see why there is none."""
         payloads = admit(ExchangeType.CREATE_CHILD_SA, payloads, response=True, encrypted=True)
         old = sa.children.get(self.old_spi_in)
-        if old is not None and old.state is ChildState.REKEYING:
-            old.state = ChildState.ESTABLISHED
         errors = [n for n in map(Notify.parse, payloads.all(PayloadType.NOTIFY)) if n.is_error]
         if errors:
             sa.owner.free_child_spi(self._spi_in)
+            self._leave(old)
             self._refused(sa, errors[0], old, now)
             return
         child, lower_nonce = self._accept(sa, payloads, old.lineage if old is not None else sa.owner.new_lineage())
+
+        if child.spi_out.to_bytes(4, "big") in self.deleted:
+            sa.owner.free_child_spi(child.spi_in)
+            self._leave(old)
+            return
 
         def installed(now: float) -> None:
             self._finish(sa, child, lower_nonce, now)
 
         def failed(error: IkeError, now: float) -> None:
+            self._leave(sa.children.get(self.old_spi_in))
             # The peer has it already.
             sa.children[child.spi_in] = child
             sa.delete_children([child], now)
             sa.emit(ChildRefused(sa, self.old_spi_in, str(error), self.rekeying))
 
         sa.install(child, outbound=True, installed=installed, failed=failed)
+
+    @staticmethod
+    def _leave(old: Child | None) -> None:
+        """The old child SA stays what it was."""
+        if old is not None and old.state is ChildState.REKEYING:
+            old.state = ChildState.ESTABLISHED
 
     def _accept(self, sa: IkeSa, payloads: Payloads, lineage: int) -> tuple[Child, bytes]:
         """The child SA that the answer makes, and the lower of the two nonces.
@@ -305,7 +327,7 @@ class CreateChild:
             sa.child_gone(old, now)
         elif error.type == NotifyType.TEMPORARY_FAILURE and self._failures < MAX_TEMPORARY_FAILURES:
             self._failures += 1
-            sa.initiate_at(self, now + sa.config.retry_delay_s * self._failures)
+            sa.initiate_at(self, now + sa.retry_delay_s(self._failures))
         elif self._try_group(sa, error):
             sa.initiate(self, now)
         else:

@@ -37,6 +37,7 @@ def handle_request(sa: IkeSa, payloads: Payloads, now: float) -> None:
         sa.report_failure("client-gave-up", f"the client gave up: {errors[0]}")
         sa.peer_deleted(now)
         return
+    sa.is_used(now)
     answer = _delete_children(sa, deletes, now)
     sa.respond(ExchangeType.INFORMATIONAL, answer)
 
@@ -45,6 +46,7 @@ def _delete_children(sa: IkeSa, deletes: Sequence[Delete], now: float) -> list[t
     """Delete our half of what the peer deletes; one that both delete at once is not named again (section 1.4.1)."""
     named = {spi for delete in deletes if delete.protocol == ProtocolId.ESP for spi in delete.spis}
     answered: list[bytes] = []
+    sa.peer_deleted_spis(named - {child.spi_out.to_bytes(4, "big") for child in sa.children.values()})
     for child in list(sa.children.values()):
         if child.spi_out.to_bytes(4, "big") not in named or child.state is ChildState.DELETED:
             continue
@@ -59,8 +61,9 @@ class _Informational:
 
     exchange = ExchangeType.INFORMATIONAL
 
-    def abandoned(self, sa: IkeSa, now: float) -> None:
+    def abandoned(self, sa: IkeSa, now: float) -> bool:
         """Nothing depends on them."""
+        return False
 
 
 class Liveness(_Informational):
@@ -129,5 +132,6 @@ class Abandoned:
     def answered(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
         """Too late."""
 
-    def abandoned(self, sa: IkeSa, now: float) -> None:
+    def abandoned(self, sa: IkeSa, now: float) -> bool:
         """It was before."""
+        return False

@@ -23,5 +23,5 @@ class OwnExchange(Protocol):
     def answered(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
         """The authentic response; raises InvalidSyntax where it makes no sense, which ends the SA."""
 
-    def abandoned(self, sa: IkeSa, now: float) -> None:
-        """The SA ended, or was replaced, while the request was outstanding."""
+    def abandoned(self, sa: IkeSa, now: float) -> bool:
+        """The SA is being closed while the request is outstanding; whether its answer is to be given to it still."""

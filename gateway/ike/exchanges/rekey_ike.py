@@ -25,6 +25,7 @@ from gateway.ike.payloads.ke import KeyExchange
 from gateway.ike.payloads.notify import Notify
 from gateway.ike.payloads.security_association import Proposal, parse_proposals, proposals_to_bytes
 from gateway.ike.proposals import IkeSuite, choose_ike, ike_offer
+from gateway.ike.states import State
 from gateway.ike.timers import Timer
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def handle_request(sa: IkeSa, payloads: Payloads, proposals: tuple[Proposal, ...
     sa.owner.adopt(new)
     if isinstance(own, RekeyIke):
         # Both at once: our answer decides, by the nonces.
-        sa.rival, own.rival_nonce = new, min(nonce_i, nonce_r)
+        sa.rival, new.predecessor, own.rival_nonce = new, sa, min(nonce_i, nonce_r)
         return
     sa.hand_over(new, now)
     # The peer deletes it; should it forget to, we do.
@@ -122,28 +123,32 @@ class RekeyIke:
             (PayloadType.KE, KeyExchange(group, self._pair.public).to_bytes()),
         ]
 
-    def abandoned(self, sa: IkeSa, now: float) -> None:
-        """Nothing was made yet."""
+    def abandoned(self, sa: IkeSa, now: float) -> bool:
+        """The peer may make a new IKE SA all the same, and has to be told to delete it."""
+        return True
 
     def answered(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
         """Hand over to the new IKE SA, or to the peer's, or see why there is none."""
         payloads = admit(ExchangeType.CREATE_CHILD_SA, payloads, response=True, encrypted=True)
         errors = [n for n in map(Notify.parse, payloads.all(PayloadType.NOTIFY)) if n.is_error]
-        rival, sa.rival = sa.rival, None
+        rival = sa.take_rival()
         if errors:
             if rival is not None:
                 sa.hand_over(rival, now)
                 sa.timers.set(Timer.DELETE, now + sa.config.replaced_delete_s)
-            else:
+            elif sa.state is State.ESTABLISHED:
                 self._refused(sa, errors[0], now)
             return
         new, lower_nonce = self._accept(sa, payloads)
         new.resume(now, None, now)
         sa.owner.adopt(new)
+        lost = sa.state is not State.ESTABLISHED
         if rival is not None and lower_nonce < self.rival_nonce:
-            # Ours is the one too many, so we delete it; the peer deletes the old one.
             sa.hand_over(rival, now)
             sa.timers.set(Timer.DELETE, now + sa.config.replaced_delete_s)
+            lost = True
+        if lost:
+            # Ours is the one too many, so we delete it; the peer deletes the old one.
             new.be_replaced(now)
             new.initiate(DeleteIke(), now)
             return
@@ -168,7 +173,7 @@ class RekeyIke:
         groups = [group for group in sa.config.policy.groups if error.data == group.to_bytes(2, "big")]
         if error.type == NotifyType.TEMPORARY_FAILURE and self._failures < MAX_TEMPORARY_FAILURES:
             self._failures += 1
-            sa.initiate_at(self, now + sa.config.retry_delay_s * self._failures)
+            sa.initiate_at(self, now + sa.retry_delay_s(self._failures))
         elif error.type == NotifyType.INVALID_KE_PAYLOAD and groups and self._group is None:
             self._group = groups[0]
             sa.initiate(self, now)

@@ -256,7 +256,8 @@ class TestLateAnswers:
         sa.eap_failed(b"\x04\x01\0\x04", wire.now)
         sa.certificate_accepted(wire.now)
         sa.refuse(wire.now)
-        sa.child_installed(wire.now)
+        sa.child_installed(wire.child.spi_in, wire.now)
+        sa.child_failed(wire.child.spi_in, IkeError("too late"), wire.now)
         wire.run()
         assert (wire.state, len(wire.from_gateway), wire.causes) == (State.ESTABLISHED, before, [])
 

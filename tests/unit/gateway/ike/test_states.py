@@ -20,6 +20,10 @@ assigning        + no child SA possible          -> closing
 established      + close asked for               -> closing
 established      + Delete from the peer          -> closed
 established      + Delete answered, or peer dead -> closed
+established      + rekeyed                       -> replaced
+replaced         + close asked for               -> closed
+replaced         + Delete from the peer          -> closed
+replaced         + Delete answered, or peer dead -> closed
 closing          + Delete from the peer          -> closed
 closing          + Delete answered, or peer dead -> closed
 """
