@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address
 from core.checks import Check
 from core.settings import GatewaySettings, Settings
 from gateway.dataplane.kernel_esp import kernel_esp
-from gateway.dataplane.userspace.tun import forwarding_enabled
+from gateway.dataplane.links import forwarding_enabled
 
 _CAP_NET_BIND_SERVICE, _CAP_NET_ADMIN, _CAP_NET_RAW = 10, 12, 13
 _TUN_DEVICE = "/dev/net/tun"

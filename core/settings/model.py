@@ -91,7 +91,11 @@ class GatewaySettings(Section):
     ike_port: Port = 500
     natt_port: Port = 4500
     data_plane: Literal["auto", "kernel", "userspace"] = "auto"
-    tun_name: str = Field(default="ostiary0", pattern=r"^[A-Za-z0-9_.-]{1,15}$")
+    xfrm_interface: Literal["auto", "on", "off"] = "auto"
+    """Whether the kernel's ESP works through an XFRM interface, or by policies alone."""
+    xfrm_id: int = Field(default=111, ge=1, le=255)
+    """First octet of every reqid and of the if_id: what marks the kernel's states and policies as this gateway's."""
+    link_name: str = Field(default="ostiary0", pattern=r"^[A-Za-z0-9_.-]{1,15}$")
     tunnel_mtu_bytes: int = Field(default=1400, ge=1280, le=9000)
     pools: tuple[PoolSettings, ...] = (
         PoolSettings(name="staff", ipv4=IPv4Network("10.99.0.0/20"), ipv6=IPv6Network("fd99:05e1:a57e::/112")),

@@ -8,8 +8,9 @@ from core.errors import OstiaryError
 from core.settings import GatewaySettings
 from gateway.dataplane.interface import DataPlane, DataPlaneEvents, Network
 from gateway.dataplane.kernel_esp import kernel_esp
+from gateway.dataplane.links import LinkSettings
 from gateway.dataplane.userspace.plane import Loop, UserspacePlane
-from gateway.dataplane.userspace.tun import TunDevice, TunSettings
+from gateway.dataplane.userspace.tun import TunDevice
 from gateway.dataplane.userspace.udp_batch import EspTransmitter
 
 
@@ -49,13 +50,13 @@ def open_data_plane(
             'gateway.data_plane = "kernel": this version of Ostiary has no kernel data plane yet',
             fix='set gateway.data_plane = "auto" or "userspace"',
         )
-    device = TunDevice.open(TunSettings(settings.tun_name, settings.tunnel_mtu_bytes, pool_networks(settings)))
+    device = TunDevice.open(LinkSettings(settings.link_name, settings.tunnel_mtu_bytes, pool_networks(settings)))
     return UserspacePlane(
         loop,
         device,
         transmitter,
         events,
-        description=f"userspace, ESP in Python over the TUN device {settings.tun_name}: {_why(settings)}",
+        description=f"userspace, ESP in Python over the TUN device {settings.link_name}: {_why(settings)}",
     )
 
 

@@ -206,12 +206,13 @@ def test_a_name_that_is_taken_is_explained(lab: Lab, site: Site) -> None:
             ".venv/bin/python",
             "-c",
             "from ipaddress import ip_network as n\n"
-            "from gateway.dataplane.userspace.tun import TunDevice, TunSettings\n"
-            f"TunDevice.open(TunSettings({TUN!r}, 1400, (n('10.98.0.0/24'),)))",
+            "from gateway.dataplane.links import LinkSettings\n"
+            "from gateway.dataplane.userspace.tun import TunDevice\n"
+            f"TunDevice.open(LinkSettings({TUN!r}, 1400, (n('10.98.0.0/24'),)))",
             check=False,
         )
         assert "can't be made: Device or resource busy" in second
-        assert "fix: stop the other gateway, or set another gateway.tun_name" in second
+        assert "fix: stop the other gateway, or set another gateway.link_name" in second
 
 
 def test_a_network_that_is_taken_is_explained_and_nothing_stays(lab: Lab, site: Site) -> None:
@@ -221,10 +222,11 @@ def test_a_network_that_is_taken_is_explained_and_nothing_stays(lab: Lab, site: 
         ".venv/bin/python",
         "-c",
         "from ipaddress import ip_network as n\n"
-        "from gateway.dataplane.userspace.tun import TunDevice, TunSettings\n"
-        "TunDevice.open(TunSettings('second0', 1400, (n('10.97.0.0/24'),)))",
+        "from gateway.dataplane.links import LinkSettings\n"
+        "from gateway.dataplane.userspace.tun import TunDevice\n"
+        "TunDevice.open(LinkSettings('second0', 1400, (n('10.97.0.0/24'),)))",
         check=False,
     )
     site.gateway.ip("route", "del", "10.97.0.0/24")
-    assert "the TUN device second0: can't add the route 10.97.0.0/24: File exists" in text
+    assert "the device second0: can't add the route 10.97.0.0/24: File exists" in text
     assert site.gateway.links() == before

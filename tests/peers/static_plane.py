@@ -14,8 +14,9 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from gateway.dataplane.interface import Address, ChildSa, Endpoints, EspCipher, EspIntegrity, EspKeys, EspSuite
+from gateway.dataplane.links import LinkSettings
 from gateway.dataplane.userspace.plane import UserspacePlane
-from gateway.dataplane.userspace.tun import TunDevice, TunSettings
+from gateway.dataplane.userspace.tun import TunDevice
 from gateway.ike.selectors import TrafficSelector
 from gateway.transport import Transport
 
@@ -97,7 +98,7 @@ async def serve(settings: StaticPlane) -> None:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     transport = Transport(loop, (ip_address("0.0.0.0"), ip_address("::")), 500, PORT)
-    device = TunDevice.open(TunSettings(TUN, settings.mtu_bytes, tuple(map(ip_network, settings.pools))))
+    device = TunDevice.open(LinkSettings(TUN, settings.mtu_bytes, tuple(map(ip_network, settings.pools))))
     plane = UserspacePlane(loop, device, transport.esp, PrintedEvents())
     child = settings.child_sa()
     plane.install(child)

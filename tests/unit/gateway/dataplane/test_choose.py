@@ -11,7 +11,8 @@ from core.settings import GatewaySettings, PoolSettings
 from gateway.dataplane import choose
 from gateway.dataplane.choose import open_data_plane, pool_networks
 from gateway.dataplane.kernel_esp import KernelEsp
-from gateway.dataplane.userspace.tun import DeviceGone, TunDevice, TunSettings, gateway_address
+from gateway.dataplane.links import LinkSettings, gateway_address
+from gateway.dataplane.userspace.tun import DeviceGone, TunDevice
 from gateway.dataplane.userspace.udp_batch import EspTransmitter
 from tests.unit.gateway.dataplane.sides import Loop, MemoryDevice, Side
 
@@ -37,7 +38,7 @@ def test_auto_says_that_the_kernel_plane_is_not_there_yet(monkeypatch: pytest.Mo
 
 
 def test_userspace_says_that_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = GatewaySettings(data_plane="userspace", tun_name="vpn7")
+    settings = GatewaySettings(data_plane="userspace", link_name="vpn7")
     text = opened(monkeypatch, settings, KernelEsp(True, "unused"))
     assert text == "userspace, ESP in Python over the TUN device vpn7: the settings say so"
 
@@ -83,7 +84,7 @@ def test_the_gateway_has_the_first_address_of_a_pool(pool: str, address: str) ->
 
 
 def test_a_device_that_is_gone_says_so() -> None:
-    device = TunDevice(-1, TunSettings("gone", 1400, ()))
+    device = TunDevice(-1, LinkSettings("gone", 1400, ()))
     with pytest.raises(DeviceGone):
         device.read()
     assert not device.write([b"packet"])

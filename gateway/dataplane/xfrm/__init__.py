@@ -1,0 +1,1 @@
+"""The kernel's ESP, driven over netlink (XFRM)."""
