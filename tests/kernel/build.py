@@ -27,7 +27,7 @@ from core.errors import OstiaryError
 SOURCE_PACKAGE = "linux-source-6.1"
 SOURCE_ARCHIVE = Path("/usr/src") / f"{SOURCE_PACKAGE}.tar.xz"
 CONFIGURATION = Path(__file__).with_name("linux.config")
-CACHE_VARIABLE = "OSTIARY_TEST_CACHE"
+CACHE_VARIABLE = "TEST_CACHE"
 BUILD_TIMEOUT_S = 3600.0
 _BUILD_TOOLS = ("make", "gcc", "ld", "flex", "bison", "bc", "xz", "strip")
 _INSTALL = "as root: deploy/setup/install-packages deploy/setup/kernel.packages"
@@ -52,7 +52,7 @@ class Recipe:
 
 
 def cache_directory(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where what takes long to get is kept: `$OSTIARY_TEST_CACHE`, or a folder of ours in the user's cache
+    """Where what takes long to get is kept: `$TEST_CACHE`, or a folder of ours in the user's cache
     (`$XDG_CACHE_HOME`, `~/.cache`)."""
     if named := environment.get(CACHE_VARIABLE):
         return Path(named)

@@ -24,8 +24,8 @@ from tests.kernel.build import ensure_kernel
 from tests.lab.processes import LabError, Process, process_tree
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-RESULTS_VARIABLE = "OSTIARY_GUEST_RESULTS"
-TIME_TRAVEL_VARIABLE = "OSTIARY_GUEST_TIME_TRAVEL"
+RESULTS_VARIABLE = "GUEST_RESULTS"
+TIME_TRAVEL_VARIABLE = "GUEST_TIME_TRAVEL"
 MEMORY_BYTES = 1 << 30
 _INIT = Path(__file__).with_name("init")
 _SHARED_MEMORY = Path("/dev/shm")
@@ -155,7 +155,7 @@ class Guest:
             *("root=machine", "rootfstype=hostfs", "rootflags=/", "ro", f"init={_INIT}"),
             *("con=null", "con0=fd:0,fd:1", "ssl=null", "quiet"),
             f"{RESULTS_VARIABLE}={self.results}",
-            f"OSTIARY_GUEST_SHOWN={':'.join(sorted(str(path) for path in self._shown if _is_hidden(path)))}",
+            f"GUEST_SHOWN={':'.join(sorted(str(path) for path in self._shown if _is_hidden(path)))}",
         ]
         if self._time_travel:
             arguments += ["time-travel", f"{TIME_TRAVEL_VARIABLE}=1"]

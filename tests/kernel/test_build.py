@@ -10,7 +10,7 @@ from tests.kernel.build import Recipe, cache_directory, lost_options
 def test_the_cache_is_the_users_own_unless_told_otherwise() -> None:
     assert cache_directory({}) == Path.home() / ".cache" / "ostiary"
     assert cache_directory({"XDG_CACHE_HOME": "/xdg"}) == Path("/xdg/ostiary")
-    assert cache_directory({"XDG_CACHE_HOME": "/xdg", "OSTIARY_TEST_CACHE": "/ours"}) == Path("/ours")
+    assert cache_directory({"XDG_CACHE_HOME": "/xdg", "TEST_CACHE": "/ours"}) == Path("/ours")
 
 
 def test_another_source_or_configuration_is_another_kernel() -> None:

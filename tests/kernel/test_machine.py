@@ -22,9 +22,7 @@ def test_the_exit_status_comes_back(status: int) -> None:
 
 
 def test_what_is_written_into_the_results_comes_back_and_what_is_printed_too() -> None:
-    with Guest(
-        ["sh", "-c", 'echo "$WORD" > "$OSTIARY_GUEST_RESULTS/word"; echo said'], environment={"WORD": "a b"}
-    ) as guest:
+    with Guest(["sh", "-c", 'echo "$WORD" > "$GUEST_RESULTS/word"; echo said'], environment={"WORD": "a b"}) as guest:
         assert guest.wait(LIMIT_S) == 0
         assert (guest.results / "word").read_text(encoding="utf-8") == "a b\n"
         assert "said" in guest.console()
@@ -50,9 +48,7 @@ def test_one_that_dies_says_so() -> None:
 
 
 def test_time_travel_jumps_over_waiting() -> None:
-    script = (
-        'read a _ < /proc/uptime; sleep 36000; read b _ < /proc/uptime; echo $a $b > "$OSTIARY_GUEST_RESULTS/uptime"'
-    )
+    script = 'read a _ < /proc/uptime; sleep 36000; read b _ < /proc/uptime; echo $a $b > "$GUEST_RESULTS/uptime"'
     started = time.monotonic()
     with Guest(["sh", "-c", script], time_travel=True) as guest:
         assert guest.wait(LIMIT_S) == 0

@@ -21,7 +21,7 @@ sys.path.insert(0, {str(CHECKOUT)!r})
 from tests.kernel.relay import GuestReporter, HostRelay
 
 def pytest_configure(config):
-    results = os.environ.get("OSTIARY_GUEST_RESULTS")
+    results = os.environ.get("GUEST_RESULTS")
     config.pluginmanager.register(
         GuestReporter(config, Path(results)) if results else HostRelay(config, Path(__file__).parent)
     )
