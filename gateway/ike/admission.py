@@ -98,6 +98,26 @@ ADMISSION: dict[tuple[ExchangeType, bool], tuple[Row, ...]] = {
         _sealed(_P.NOTIFY, 0, MAX_NOTIFIES),
         _sealed(_P.VENDOR_ID, 0, 20),
     ),
+    (ExchangeType.IKE_INTERMEDIATE, False): (
+        _sealed(_P.KE, 1, 1),
+        _sealed(_P.NOTIFY, 0, MAX_NOTIFIES),
+        _sealed(_P.VENDOR_ID, 0, 20),
+    ),
+    (ExchangeType.IKE_INTERMEDIATE, True): (
+        _sealed(_P.KE, 0, 1),
+        _sealed(_P.NOTIFY, 0, MAX_NOTIFIES),
+        _sealed(_P.VENDOR_ID, 0, 20),
+    ),
+    (ExchangeType.IKE_FOLLOWUP_KE, False): (
+        _sealed(_P.KE, 1, 1),
+        _sealed(_P.NOTIFY, 1, MAX_NOTIFIES),
+        _sealed(_P.VENDOR_ID, 0, 20),
+    ),
+    (ExchangeType.IKE_FOLLOWUP_KE, True): (
+        _sealed(_P.KE, 0, 1),
+        _sealed(_P.NOTIFY, 0, MAX_NOTIFIES),
+        _sealed(_P.VENDOR_ID, 0, 20),
+    ),
     (ExchangeType.INFORMATIONAL, False): (
         _sealed(_P.NOTIFY, 0, MAX_NOTIFIES),
         _sealed(_P.DELETE, 0, 8),

@@ -96,9 +96,20 @@ _PKCS1_HASH = {identifier: algorithm for algorithm, identifier in _RSA_PKCS1.ite
 _ECDSA_HASH = {identifier: algorithm for algorithm, identifier in _ECDSA.items()}
 
 
-def signed_octets(message: bytes, peer_nonce: bytes, algorithm: Prf, sk_p: bytes, id_body: bytes) -> bytes:
-    """First message | the peer's nonce | prf(SK_p, body of the ID payload) (RFC 7296 section 2.15)."""
-    return message + peer_nonce + prf(algorithm, sk_p, id_body)
+def signed_octets(
+    message: bytes, peer_nonce: bytes, algorithm: Prf, sk_p: bytes, id_body: bytes, int_auth: bytes = b""
+) -> bytes:
+    """First message | the peer's nonce | prf(SK_p, body of the ID payload) (RFC 7296 section 2.15) | IntAuth.
+
+    Args:
+        message: IKE_SA_INIT's of the side that signs.
+        peer_nonce: of the other side.
+        algorithm: the SA's PRF.
+        sk_p: SK_pi or SK_pr of the side that signs.
+        id_body: its ID payload.
+        int_auth: for what went in IKE_INTERMEDIATE, the same for both sides (RFC 9242 section 3.3.2).
+    """
+    return message + peer_nonce + prf(algorithm, sk_p, id_body) + int_auth
 
 
 def shared_key_auth(algorithm: Prf, msk: bytes, octets: bytes) -> bytes:

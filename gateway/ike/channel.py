@@ -115,7 +115,7 @@ class Channel:
             try:
                 plain = self._inbound.open(data[:offset], data[offset:])
                 self.first_datagram = data
-                return parse_payloads(first, plain)
+                return _parse(Fragment(first, plain, data))
             except InvalidSyntax as error:
                 raise AuthenticButInvalid(str(error)) from None
         if header.next_payload == PayloadType.SKF and self.fragmentation:
@@ -140,9 +140,15 @@ class Channel:
             if whole is None:
                 return None
             self.first_datagram = whole.datagram
-            return parse_payloads(whole.first_payload, whole.plain)
+            return _parse(whole)
         except InvalidSyntax as error:
             raise AuthenticButInvalid(str(error)) from None
+
+
+def _parse(whole: Fragment) -> Payloads:
+    payloads = parse_payloads(whole.first_payload, whole.plain)
+    payloads.whole = whole
+    return payloads
 
 
 class AuthenticButInvalid(InvalidSyntax):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from gateway.ike.constants import IKE_HEADER_BYTES, IKE_VERSION, Flag, PayloadType
 from gateway.ike.errors import InvalidSyntax, UnsupportedCriticalPayload
+from gateway.ike.fragments import Fragment
 
 MAX_PAYLOADS = 64
 """In one message. Windows sends some 20, a client with a long certificate chain some 30."""
@@ -43,10 +44,15 @@ class Header(NamedTuple):
         """
         if len(data) < IKE_HEADER_BYTES:
             raise InvalidSyntax("shorter than an IKE header")
-        header = cls._make(_HEADER.unpack_from(data))
+        header = cls.of(data)
         if header.length != len(data):
             raise InvalidSyntax("IKE length is not the datagram's")
         return header
+
+    @classmethod
+    def of(cls, data: bytes) -> Header:
+        """Decode a datagram that was checked already."""
+        return cls._make(_HEADER.unpack_from(data))
 
     def to_bytes(self) -> bytes:
         """Encode."""
@@ -71,6 +77,8 @@ class Payloads:
     """
 
     bodies: dict[int, list[bytes]]
+    whole: Fragment | None = None
+    """The encrypted message that they came in, as if it had not been fragmented."""
 
     def first(self, payload_type: PayloadType) -> bytes | None:
         """The body of the first payload of a type, or None."""

@@ -30,7 +30,7 @@ from gateway.ike.events import (
     SaClosed,
     SaRekeyed,
 )
-from gateway.ike.exchanges import create_child_sa, ike_auth, informational, rekey_ike
+from gateway.ike.exchanges import create_child_sa, ike_auth, ike_intermediate, informational, rekey_ike
 from gateway.ike.exchanges.own import OwnExchange
 from gateway.ike.keymat import IkeKeys, derive_ike_keys
 from gateway.ike.message import Header, Payloads
@@ -59,6 +59,9 @@ class Owner(Protocol):
 
     def settled(self, sa: IkeSa) -> None:
         """The SA is no longer half-open."""
+
+    def touch(self, sa: IkeSa) -> None:
+        """Its timers have changed."""
 
     def adopt(self, sa: IkeSa) -> None:
         """Take in an SA that came from rekeying."""
@@ -102,6 +105,7 @@ class IkeSa:
         "half_open_key",
         "init_request",
         "init_response",
+        "intermediate",
         "is_initiator",
         "key_pair",
         "keys",
@@ -159,6 +163,8 @@ class IkeSa:
         self.nonce_i = self.nonce_r = b""
         self.init_request = self.init_response = b""
         """The two messages of IKE_SA_INIT, which AUTH covers."""
+        self.intermediate: ike_intermediate.Intermediate | None = None
+        """The additional key exchanges that IKE_SA_INIT agreed on (RFC 9370)."""
         self.peer_fragments = False
         """The peer takes fragments (RFC 7383)."""
         self.peer_hashes: frozenset[int] = frozenset()
@@ -312,7 +318,7 @@ class IkeSa:
     def established(self, now: float) -> None:
         """IKE_AUTH is through; its last response is about to go out."""
         self.move(Input.CHILD_INSTALLED)
-        self.auth = None
+        self.auth = self.intermediate = None
         self.init_request = self.init_response = b""
         self.timers.cancel(Timer.HALF_OPEN)
         self._start_established_timers(now)
@@ -547,6 +553,7 @@ class IkeSa:
         self.move(Input.REPLACED)
         self.timers.clear()
         self.timers.set(Timer.DELETE, now + self.config.replaced_delete_s)
+        self._owner.touch(self)
 
     def resume(self, last_received: float, session_until: float | None, now: float) -> None:
         """The SA is established from the start (rekeying, snapshot); its timers run from now."""
@@ -590,6 +597,8 @@ class IkeSa:
             informational.handle_request(self, payloads, now)
         elif exchange == ExchangeType.IKE_AUTH and self.state in UNFINISHED:
             ike_auth.handle_request(self, payloads)
+        elif exchange == ExchangeType.IKE_INTERMEDIATE and self.state is State.HALF_OPEN:
+            ike_intermediate.handle_request(self, payloads)
         elif exchange == ExchangeType.CREATE_CHILD_SA and self.state in ALIVE:
             create_child_sa.handle_request(self, payloads, now)
         else:
@@ -652,6 +661,8 @@ class IkeSa:
             datagrams = self.channel.seal(own.exchange, self.own.next_id, payloads, response=False)
             self.own.send(datagrams, now)
             self._send_all(datagrams)
+            # The exchange may have been begun by another SA, in whose turn the responder does not look at this one.
+            self._owner.touch(self)
 
     def _heard(self, path: Path, now: float) -> None:
         """An authentic message: the peer lives, and is where the message came from if that may change."""
@@ -668,8 +679,8 @@ class IkeSa:
             self._owner.emit(PathChanged(self))
 
     def _derive_channel(self, header: Header) -> Channel:
-        """Diffie-Hellman, done when the first IKE_AUTH is there and not before: a flood of INITs does not pay."""
-        plausible = header.exchange == ExchangeType.IKE_AUTH and header.next_payload in _ENCRYPTED
+        """Diffie-Hellman, done when the next request is there and not before: a flood of INITs does not pay."""
+        plausible = header.exchange in _AFTER_INIT and header.next_payload in _ENCRYPTED
         if not plausible or self.key_pair is None:
             raise InvalidSyntax("no keys")
         shared = self.key_pair.shared_secret(self.peer_public)
@@ -725,11 +736,14 @@ class IkeSa:
         No limit counts closed SAs, and a peer that wants to be refused can be so many times a second: nothing that
         it sent may stay.
         """
-        was = self.state
+        was, predecessor = self.state, self.predecessor
+        if predecessor is not None:
+            # The peer has deleted it: ours has won. No session was ever its own.
+            predecessor.take_rival()
         self._abandon_exchanges(now)
         self.outstanding = None
         self.move(given)
-        self.auth = None
+        self.auth = self.intermediate = None
         self.key_pair = self.keys = self.channel = None
         self.nonce_i = self.peer_public = self.init_request = self.init_response = b""
         self.peer.keep_only_answers()
@@ -739,7 +753,7 @@ class IkeSa:
         self.timers.set(Timer.LINGER, now + self.config.linger_s)
         if was in UNFINISHED:
             self._owner.settled(self)
-        if was not in (State.CLOSING, State.REPLACED):
+        if was not in (State.CLOSING, State.REPLACED) and predecessor is None:
             self._owner.emit(SaClosed(self, cause))
 
 
@@ -769,4 +783,5 @@ HANDED_OVER = (
 )
 """What a rekeyed IKE SA has of the one before it, beside timers and exchanges that wait."""
 _ENCRYPTED = frozenset((PayloadType.SK, PayloadType.SKF))
-_EXCHANGES = frozenset((ExchangeType.IKE_AUTH, ExchangeType.CREATE_CHILD_SA, ExchangeType.INFORMATIONAL))
+_AFTER_INIT = frozenset((ExchangeType.IKE_AUTH, ExchangeType.IKE_INTERMEDIATE))
+_EXCHANGES = frozenset(ExchangeType) - {ExchangeType.IKE_SA_INIT}

@@ -102,6 +102,8 @@ def _check_for_errors(payloads: Payloads) -> None:
 
 
 def _begin(sa: IkeSa, payloads: Payloads) -> None:
+    if sa.intermediate is not None and sa.intermediate.pending:
+        raise InvalidSyntax("IKE_AUTH before the additional key exchanges that were agreed on")
     idi_body = payloads.require(PayloadType.IDI)
     identity = Identification.parse(idi_body)
     notifies = {Notify.parse(body).type for body in payloads.all(PayloadType.NOTIFY)}
@@ -210,14 +212,22 @@ def _peer_octets(sa: IkeSa, state: IkeAuth) -> bytes:
     keys = sa.keys
     if keys is None:
         raise AuthenticationFailed("no keys")
-    return authentication.signed_octets(sa.init_request, sa.nonce_r, sa.suite.prf, keys.pi, state.idi_body)
+    return authentication.signed_octets(
+        sa.init_request, sa.nonce_r, sa.suite.prf, keys.pi, state.idi_body, _int_auth(sa)
+    )
 
 
 def _own_octets(sa: IkeSa, state: IkeAuth) -> bytes:
     keys = sa.keys
     if keys is None:
         raise AuthenticationFailed("no keys")
-    return authentication.signed_octets(sa.init_response, sa.nonce_i, sa.suite.prf, keys.pr, state.idr_body)
+    return authentication.signed_octets(
+        sa.init_response, sa.nonce_i, sa.suite.prf, keys.pr, state.idr_body, _int_auth(sa)
+    )
+
+
+def _int_auth(sa: IkeSa) -> bytes:
+    return sa.intermediate.int_auth if sa.intermediate is not None else b""
 
 
 def _introduction(sa: IkeSa, state: IkeAuth) -> tuple[tuple[PayloadType, bytes], ...]:
@@ -248,7 +258,9 @@ def negotiate_child(sa: IkeSa, state: IkeAuth, assignment: Assignment) -> None:
         NoProposalChosen, TsUnacceptable, FailedCpRequired: no child SA is possible.
     """
     if assignment.virtual_ipv4 is None and assignment.virtual_ipv6 is None:
-        raise FailedCpRequired("the client asked for no virtual address of a family that its pool and its networks have")
+        raise FailedCpRequired(
+            "the client asked for no virtual address of a family that its pool and its networks have"
+        )
     keys = sa.keys
     if keys is None:
         raise AuthenticationFailed("no keys")

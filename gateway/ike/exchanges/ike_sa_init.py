@@ -1,8 +1,9 @@
 """IKE_SA_INIT (RFC 7296 section 1.2): suites, Diffie-Hellman, nonces, NAT detection.
 
 request:  SA, KE, Ni, N(NAT_DETECTION_*), [N(COOKIE)], [N(IKEV2_FRAGMENTATION_SUPPORTED)],
-          [N(SIGNATURE_HASH_ALGORITHMS)]
-response: SA, KE, Nr, N(NAT_DETECTION_*), CERTREQ, and each of the bracketed ones that the peer sent
+          [N(SIGNATURE_HASH_ALGORITHMS)], [N(INTERMEDIATE_EXCHANGE_SUPPORTED)]
+response: SA, KE, Nr, N(NAT_DETECTION_*), CERTREQ, and each of the bracketed ones that the peer sent; the last only
+          where additional key exchanges were chosen
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from gateway.ike.config import ResponderConfig
 from gateway.ike.constants import CertEncoding, ExchangeType, Flag, Group, NotifyType, PayloadType
 from gateway.ike.crypto import key_exchange
 from gateway.ike.crypto.prf import PRF_BYTES
-from gateway.ike.errors import IkeError, InvalidKePayload, InvalidSyntax
+from gateway.ike.errors import IkeError, InvalidSyntax
 from gateway.ike.exchanges.child_sa import NONCE_BYTES, checked_nonce
+from gateway.ike.exchanges.ike_intermediate import Intermediate
 from gateway.ike.fingerprint import from_ike_sa_init
 from gateway.ike.message import Header, Payloads, clear_message
 from gateway.ike.path import Path, nat_detection_hash
@@ -80,9 +82,8 @@ def choose(request: InitRequest, config: ResponderConfig) -> tuple[IkeSuite, byt
         InvalidKePayload: the KE payload is of another group than the chosen suite.
         InvalidSyntax: public value or nonce that does not fit the suite.
     """
-    suite, answer = answer_ike(request.sa_body, config.policy, request.ke.group)
-    if suite.group != request.ke.group:
-        raise InvalidKePayload(suite.group)
+    intermediate = request.notify(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED) is not None
+    suite, answer = answer_ike(request.sa_body, config.policy, request.ke.group, additional=intermediate)
     if len(request.ke.public) != key_exchange.public_value_bytes(suite.group):
         raise InvalidSyntax("length of the KE payload")
     if len(request.nonce) < PRF_BYTES[suite.prf] // 2:
@@ -120,6 +121,9 @@ def accept(sa: IkeSa, request: InitRequest, answer: bytes, data: bytes, path: Pa
         sa.peer_hashes = parse_hash_algorithms(hashes.data)
         ours = hash_algorithms_to_bytes(SUPPORTED_HASHES)
         payloads.append(notify_payload(NotifyType.SIGNATURE_HASH_ALGORITHMS, ours))
+    if sa.suite.additional:
+        sa.intermediate = Intermediate(sa.suite.prf, sa.suite.additional)
+        payloads.append(notify_payload(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED))
     if config.credential.authorities:
         wanted = CertificateRequest(CertEncoding.X509_SIGNATURE, config.credential.authorities)
         payloads.append((PayloadType.CERTREQ, wanted.to_bytes()))
