@@ -59,6 +59,12 @@ class ClientConfig:
     signature_authentication: bool = True
     """Offer RFC 7427; without it the classic methods are used."""
     esp: EspPlace = "userspace"
+    connection_options: Section = field(default_factory=dict)
+    """More of the connection in swanctl.conf, or other values (`rekey_time`, `mobike`, `ppk_id`, ...)."""
+    child_options: Section = field(default_factory=dict)
+    """The same of its child."""
+    charon_options: Section = field(default_factory=dict)
+    """The same of the daemon in strongswan.conf."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +121,7 @@ def strongswan_conf(directory: Path, *, config: ClientConfig | GatewayConfig) ->
         charon["fragment_size"] = str(client.fragment_size_bytes)
         charon["signature_authentication"] = "yes" if client.signature_authentication else "no"
         charon["tls"] = {"version_min": client.tls_version, "version_max": client.tls_version}
+        charon |= client.charon_options
     else:
         # Half-open SAs by the hundred from one address are the benchmark's purpose.
         charon |= {"dos_protection": "no", "cookie_threshold": "0", "block_threshold": "0"}
@@ -154,8 +161,10 @@ def client_conf(directory: Path, config: ClientConfig) -> str:
                 "esp_proposals": config.esp_proposals,
                 "rekey_time": "0s",
                 "dpd_action": "clear",
+                **config.child_options,
             }
         },
+        **config.connection_options,
     }
     return _write({"connections": {CONNECTION: connection}, "secrets": secrets})
 
