@@ -220,7 +220,7 @@ class Pair:
     # --- What must hold -------------------------------------------------------------------------------------
 
     def assert_agreed(self, children: int = 1) -> None:
-        """Both ends have the same IKE SA and the same child SAs, with keys that fit, and send on what the other has."""
+        """Both ends have the same IKE SA and child SAs, with keys that fit, and send on what the other has."""
         left, right = self.left.sa, self.right.sa
         assert (left.spi_i, left.spi_r, left.keys, left.suite) == (right.spi_i, right.spi_r, right.keys, right.suite)
         assert left.is_initiator is not right.is_initiator

@@ -1,0 +1,49 @@
+"""A ping that runs while something else happens; every packet of it must come back."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.lab.namespaces import Namespace
+from tests.lab.processes import wait_for
+from tests.lab.topology import INSIDE_IPV4
+
+INTERVAL_S = 0.05
+FEWEST = 5
+
+
+class Pings:
+    """How many there were."""
+
+    sent = 0
+    received = 0
+
+
+@contextmanager
+def pinging(namespace: Namespace, directory: Path, address: str = INSIDE_IPV4) -> Iterator[Pings]:
+    """Ping all the while; where the block ends well, none may be missing.
+
+    Args:
+        namespace: from where.
+        directory: for what ping writes.
+        address: whom.
+    """
+    pings = Pings()
+    log_file = directory / f"ping-{time.monotonic_ns()}.log"
+    process = namespace.start("ping", "-i", str(INTERVAL_S), "-W", "2", "-q", address, log_file=log_file)
+    try:
+        yield pings
+        time.sleep(FEWEST * INTERVAL_S)
+    finally:
+        process.send(signal.SIGINT)
+        wait_for(lambda: process.returncode is not None, 5.0, "the end of ping")
+    counts = re.search(r"(\d+) packets transmitted, (\d+) received", process.log())
+    assert counts is not None, process.log()
+    pings.sent, pings.received = int(counts[1]), int(counts[2])
+    assert pings.sent >= FEWEST
+    assert pings.received == pings.sent, process.log()
