@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 RUNTIME := $(VENV)/.runtime-installed
 DEVELOPMENT := $(VENV)/.development-installed
 
-.PHONY: help run test test-fast test-kernel check demo bench lock clean test-packages test-kernel-image
+.PHONY: help run test test-fast test-kernel check demo bench lock clean test-packages kernel-lab
 
 help:
 	@echo "make run         start gateway, portal and worker; Ctrl-C stops them (root; state in ./var)"
@@ -31,13 +31,13 @@ run: export OSTIARY_STATE_DIR ?= $(CURDIR)/var
 run: $(RUNTIME)
 	@exec $(BIN)/ostiary up
 
-test: $(DEVELOPMENT) test-packages test-kernel-image
+test: $(DEVELOPMENT) test-packages kernel-lab
 	$(BIN)/python -m pytest
 
 test-fast: $(DEVELOPMENT)
 	$(BIN)/python -m pytest tests/unit -m "not slow" --numprocesses auto
 
-test-kernel: $(DEVELOPMENT) test-packages test-kernel-image
+test-kernel: $(DEVELOPMENT) test-packages kernel-lab
 	$(BIN)/python -m pytest tests/kernel
 
 check: $(DEVELOPMENT)
@@ -55,9 +55,10 @@ bench: $(DEVELOPMENT) test-packages
 test-packages:
 	@$(SETUP)/install-packages $(SETUP)/test.packages
 
-test-kernel-image: $(DEVELOPMENT)
+kernel-lab: $(DEVELOPMENT)
 	@$(SETUP)/install-packages $(SETUP)/kernel.packages
 	@$(BIN)/python -m tests.kernel.build > /dev/null
+	@$(BIN)/python -m tests.lab.libreswan_package > /dev/null
 
 $(BIN)/python:
 	@$(SETUP)/install-packages $(SETUP)/runtime.packages

@@ -7,8 +7,6 @@ and prints where it is.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import os
 import re
@@ -18,16 +16,15 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import OstiaryError
+from tests.lab.cache import cache_directory, only_one, tell
 
 SOURCE_PACKAGE = "linux-source-6.1"
 SOURCE_ARCHIVE = Path("/usr/src") / f"{SOURCE_PACKAGE}.tar.xz"
 CONFIGURATION = Path(__file__).with_name("linux.config")
-CACHE_VARIABLE = "TEST_CACHE"
 BUILD_TIMEOUT_S = 3600.0
 _BUILD_TOOLS = ("make", "gcc", "ld", "flex", "bison", "bc", "xz", "strip")
 _INSTALL = "as root: deploy/setup/install-packages deploy/setup/kernel.packages"
@@ -49,15 +46,6 @@ class Recipe:
         """Names this kernel among others."""
         digest = hashlib.sha256("\0".join((_RECIPE, self.source_version, self.configuration)).encode())
         return f"{re.sub('[^0-9A-Za-z.]+', '-', self.source_version)}-{digest.hexdigest()[:12]}"
-
-
-def cache_directory(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where what takes long to get is kept: `$TEST_CACHE`, or a folder of ours in the user's cache
-    (`$XDG_CACHE_HOME`, `~/.cache`)."""
-    if named := environment.get(CACHE_VARIABLE):
-        return Path(named)
-    base = environment.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "ostiary"
 
 
 def find_recipe() -> Recipe:
@@ -92,7 +80,7 @@ def ensure_kernel() -> Path:
     if kernel.exists():
         return kernel
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder / "build.lock"):
+    with only_one(folder / "build.lock", "building the test kernel"):
         if not kernel.exists():
             _build(recipe, folder, kernel)
     return kernel
@@ -102,7 +90,7 @@ def _build(recipe: Recipe, folder: Path, kernel: Path) -> None:
     if missing := [tool for tool in _BUILD_TOOLS if shutil.which(tool) is None]:
         raise OstiaryError(f"building the test kernel needs {', '.join(missing)}", fix=_INSTALL)
     log = folder / f"build-{recipe.key}.log"
-    _say(
+    tell(
         f"Building the test kernel from {SOURCE_PACKAGE} {recipe.source_version}, once; "
         f"it takes five minutes on two cores. Log: {log}"
     )
@@ -114,7 +102,7 @@ def _build(recipe: Recipe, folder: Path, kernel: Path) -> None:
         built = _compile(recipe, Path(scratch), log, output.fileno())
         os.replace(built, kernel)
     log.unlink()
-    _say(f"Built {kernel} in {time.monotonic() - started:.0f} s.")
+    tell(f"Built {kernel} in {time.monotonic() - started:.0f} s.")
 
 
 def _compile(recipe: Recipe, scratch: Path, log: Path, output: int) -> Path:
@@ -177,21 +165,6 @@ def _options(text: str) -> dict[str, str]:
         for line in text.splitlines()
         if (found := _OPTION.match(line))
     }
-
-
-@contextlib.contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    with file.open("w", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _say("Another process builds the test kernel; waiting for it.")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def main() -> int:

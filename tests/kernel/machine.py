@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.kernel.build import ensure_kernel
+from tests.lab.cache import CACHE_VARIABLE, cache_directory
 from tests.lab.processes import LabError, Process, process_tree
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -61,10 +62,10 @@ class Guest:
             shown: folders below `/tmp` or `/run` that the command needs; the guest's own are empty.
         """
         self._command = tuple(command)
-        self._environment = dict(environment or {})
+        self._environment = {CACHE_VARIABLE: str(cache_directory()), **(environment or {})}
         self._time_travel = time_travel
         self._memory_bytes = memory_bytes
-        self._shown = {CHECKOUT, Path(sys.prefix), Path(sys.base_prefix), *shown}
+        self._shown = {CHECKOUT, Path(sys.prefix), Path(sys.base_prefix), cache_directory(), *shown}
         self._stack = contextlib.ExitStack()
         self._process: Process | None = None
         self.results = Path()

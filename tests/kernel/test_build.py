@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.kernel.build import Recipe, cache_directory, lost_options
+from tests.kernel.build import Recipe, lost_options
+from tests.lab.cache import cache_directory
 
 
 def test_the_cache_is_the_users_own_unless_told_otherwise() -> None:
