@@ -1,7 +1,8 @@
 """An IKEv2 initiator for tests and load, sans-IO, on the product's own codec. Not a product feature.
 
-It speaks IKE_SA_INIT (with COOKIE and INVALID_KE_PAYLOAD), IKE_AUTH by EAP or certificate, INFORMATIONAL, and
-fragmentation. What a stock client does in a corner case is for strongSwan to show, in the interop tests.
+It speaks IKE_SA_INIT (with COOKIE and INVALID_KE_PAYLOAD), IKE_INTERMEDIATE with additional key exchanges, IKE_AUTH
+by EAP or certificate, INFORMATIONAL, and fragmentation. What a stock client does in a corner case is for strongSwan
+to show, in the interop tests.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from cryptography import x509
 from gateway.ike import authentication
 from gateway.ike.channel import Channel, OutPayloads
 from gateway.ike.constants import (
+    ADDITIONAL_KE_TYPES,
     IKE_HEADER_BYTES,
     AuthMethod,
     CertEncoding,
@@ -36,8 +38,16 @@ from gateway.ike.constants import (
 )
 from gateway.ike.crypto import key_exchange
 from gateway.ike.errors import IkeError
-from gateway.ike.keymat import ChildKeys, IkeKeys, derive_child_keys, derive_ike_keys
-from gateway.ike.message import Header, Payloads, clear_message, parse_payloads
+from gateway.ike.exchanges.ike_intermediate import Intermediate
+from gateway.ike.fragments import Fragment
+from gateway.ike.keymat import (
+    ChildKeys,
+    IkeKeys,
+    derive_child_keys,
+    derive_ike_keys,
+    derive_intermediate_ike_keys,
+)
+from gateway.ike.message import Header, Payloads, chain, clear_message, parse_payloads
 from gateway.ike.path import Path, nat_detection_hash
 from gateway.ike.payloads.auth import Auth
 from gateway.ike.payloads.certificate import Certificate
@@ -47,7 +57,7 @@ from gateway.ike.payloads.identification import Identification
 from gateway.ike.payloads.ke import KeyExchange
 from gateway.ike.payloads.notify import Notify, notify_payload
 from gateway.ike.payloads.security_association import Proposal, Transform, parse_proposals, proposals_to_bytes
-from gateway.ike.proposals import ChildSuite, IkeSuite
+from gateway.ike.proposals import ChildSuite, IkeSuite, ike_transforms
 from gateway.ike.selectors import TrafficSelector, parse_selectors, selectors_to_bytes
 
 
@@ -91,6 +101,8 @@ class InitiatorConfig:
     chain_der: tuple[bytes, ...] = ()
     private_key: authentication.PrivateKey | None = None
     announce_hashes: bool = True
+    announce_intermediate: bool | None = None
+    """Whether IKE_INTERMEDIATE is announced; None: where the suite has additional key exchanges."""
     fragment_size_bytes: int | None = 1280
     initial_contact: bool = False
     ask_ipv4: bool = True
@@ -102,11 +114,7 @@ class InitiatorConfig:
 
 def suite_proposal(suite: IkeSuite, number: int = 1) -> Proposal:
     """A proposal of one IKE suite."""
-    transforms = [Transform(TransformType.ENCR, suite.encr, suite.key_bits)]
-    if suite.integ is not Integ.NONE:
-        transforms.append(Transform(TransformType.INTEG, suite.integ))
-    transforms += [Transform(TransformType.PRF, suite.prf), Transform(TransformType.KE, suite.group)]
-    return Proposal(number, ProtocolId.IKE, b"", tuple(transforms))
+    return Proposal(number, ProtocolId.IKE, b"", ike_transforms(suite))
 
 
 class Initiator:
@@ -124,6 +132,7 @@ class Initiator:
         self.suite = config.suite
         self.keys: IkeKeys | None = None
         self.channel: Channel | None = None
+        self.intermediate = Intermediate(config.suite.prf, ())
         self.virtual_ipv4: bytes = b""
         self.virtual_ipv6: bytes = b""
         self.dns: list[bytes] = []
@@ -147,6 +156,7 @@ class Initiator:
         self._cached: list[bytes] = []
         self._outgoing: list[bytes] = []
         self._init_request = self._init_response = b""
+        self._gateway_fragments = False
         self._msk_sent = False
 
     # --- Driver surface ---
@@ -174,6 +184,9 @@ class Initiator:
         if self.config.announce_hashes:
             data = authentication.hash_algorithms_to_bytes(authentication.SUPPORTED_HASHES)
             payloads.append(notify_payload(NotifyType.SIGNATURE_HASH_ALGORITHMS, data))
+        announced = self.config.announce_intermediate
+        if announced or (announced is None and self.suite.additional):
+            payloads.append(notify_payload(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED))
         self._init_request = clear_message(
             self.spi_i, bytes(8), ExchangeType.IKE_SA_INIT, Flag.INITIATOR, 0, payloads
         )
@@ -194,7 +207,9 @@ class Initiator:
             if payloads is None:
                 return
             self.message_id += 1
-            if header.exchange == ExchangeType.IKE_AUTH:
+            if header.exchange == ExchangeType.IKE_INTERMEDIATE:
+                self._receive_intermediate(payloads)
+            elif header.exchange == ExchangeType.IKE_AUTH:
                 self._receive_auth(payloads)
             elif self.phase is Phase.CLOSED:
                 self.channel = None
@@ -271,17 +286,47 @@ class Initiator:
         self.nonce_r = payloads.require(PayloadType.NONCE)
         ke = KeyExchange.parse(payloads.require(PayloadType.KE))
         shared = self._key_pair.shared_secret(ke.public)
-        self.keys = derive_ike_keys(self.suite, shared, self.nonce_i, self.nonce_r, self.spi_i, self.spi_r)
-        self.channel = Channel(self.suite, self.keys, self.spi_i, self.spi_r, is_initiator=True, random=self.random)
-        if self.config.fragment_size_bytes and any(
-            n.type == NotifyType.IKEV2_FRAGMENTATION_SUPPORTED for n in notifies
-        ):
-            self.channel.set_fragment_size(self.config.fragment_size_bytes, self.path.ip_version)
+        self._gateway_fragments = any(n.type == NotifyType.IKEV2_FRAGMENTATION_SUPPORTED for n in notifies)
+        self._use_keys(derive_ike_keys(self.suite, shared, self.nonce_i, self.nonce_r, self.spi_i, self.spi_r))
         hashes = [n.data for n in notifies if n.type == NotifyType.SIGNATURE_HASH_ALGORITHMS]
         self.gateway_hashes = authentication.parse_hash_algorithms(hashes[0]) if hashes else frozenset()
         self.message_id = 1
+        self.intermediate = Intermediate(self.suite.prf, self.suite.additional)
         self.phase = Phase.AUTH
-        self._send_first_auth()
+        self._begin_next_exchange()
+
+    def _use_keys(self, keys: IkeKeys) -> None:
+        self.keys = keys
+        self.channel = Channel(self.suite, keys, self.spi_i, self.spi_r, is_initiator=True, random=self.random)
+        if self.config.fragment_size_bytes and self._gateway_fragments:
+            self.channel.set_fragment_size(self.config.fragment_size_bytes, self.path.ip_version)
+
+    def _begin_next_exchange(self) -> None:
+        """The next additional key exchange, or IKE_AUTH."""
+        if not self.intermediate.pending or self.keys is None:
+            self._send_first_auth()
+            return
+        payloads = self.intermediate_payloads(self.intermediate.pending[0])
+        datagrams = self.request(ExchangeType.IKE_INTERMEDIATE, payloads)
+        self.intermediate.cover_request(self.keys, Fragment(*chain(payloads), datagrams[0]))
+
+    def intermediate_payloads(self, method: Group) -> list[tuple[PayloadType, bytes]]:
+        """The next IKE_INTERMEDIATE request; tests override it."""
+        self._key_pair = key_exchange.generate(method)
+        return [(PayloadType.KE, KeyExchange(method, self._key_pair.public).to_bytes())]
+
+    def _receive_intermediate(self, payloads: Payloads) -> None:
+        errors = [n for n in map(Notify.parse, payloads.all(PayloadType.NOTIFY)) if n.is_error]
+        if errors:
+            self._fail(str(errors[0]))
+            return
+        assert self.keys is not None
+        assert payloads.whole is not None
+        ke = KeyExchange.parse(payloads.require(PayloadType.KE))
+        self.intermediate.cover_response(self.keys, payloads.whole)
+        shared, nonces = self._key_pair.shared_secret(ke.public), (self.nonce_i, self.nonce_r)
+        self._use_keys(derive_intermediate_ike_keys(self.suite, self.keys.d, shared, *nonces, self.spi_i, self.spi_r))
+        self._begin_next_exchange()
 
     def _send_first_auth(self) -> None:
         config = self.config
@@ -327,7 +372,12 @@ class Initiator:
         """What our AUTH payload signs."""
         assert self.keys is not None
         return authentication.signed_octets(
-            self._init_request, self.nonce_r, self.suite.prf, self.keys.pi, self.config.identity.to_bytes()
+            self._init_request,
+            self.nonce_r,
+            self.suite.prf,
+            self.keys.pi,
+            self.config.identity.to_bytes(),
+            self.intermediate.int_auth,
         )
 
     def _receive_auth(self, payloads: Payloads) -> None:
@@ -375,7 +425,12 @@ class Initiator:
     def _gateway_octets(self) -> bytes:
         assert self.keys is not None
         return authentication.signed_octets(
-            self._init_response, self.nonce_i, self.suite.prf, self.keys.pr, self.gateway_identity_body
+            self._init_response,
+            self.nonce_i,
+            self.suite.prf,
+            self.keys.pr,
+            self.gateway_identity_body,
+            self.intermediate.int_auth,
         )
 
     def _establish(self, payloads: Payloads) -> None:
@@ -409,4 +464,5 @@ def _suite_of(proposal: Proposal) -> IkeSuite:
         Integ(integ[0].id) if integ else Integ.NONE,
         Prf(proposal.of_type(TransformType.PRF)[0].id),
         Group(proposal.of_type(TransformType.KE)[0].id),
+        tuple(Group(t.id) for kind in ADDITIONAL_KE_TYPES for t in proposal.of_type(kind) if t.id != Group.NONE),
     )
