@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -21,17 +21,20 @@ from aaa.backend.conversation import Desk, EapSignIn
 from aaa.backend.credentials import CertificateChecker, NtHashes
 from aaa.backend.events import refused
 from aaa.backend.failure_limit import FailureLimit
+from aaa.backend.handshake_log import HandshakeLog
 from aaa.backend.processing import Processor
 from aaa.backend.refusals import TOO_MANY_FAILURES, RefusalLog
 from aaa.backend.requests import (
     BROKEN,
     UNAVAILABLE,
     CloseSession,
+    CountHandshakes,
     DecideSignIn,
     Heartbeat,
     OpenSession,
     UpdateSession,
     WriteEvent,
+    WriteReport,
 )
 from aaa.backend.worker import DatabaseWorker
 from aaa.decision import Rule
@@ -42,6 +45,8 @@ from aaa.interface import (
     Access,
     EapConversation,
     GatewayHello,
+    HandshakeKind,
+    HandshakeReport,
     Refusal,
     SessionStart,
     SessionUsage,
@@ -101,6 +106,7 @@ class InProcessBackend:
             settings.interim_interval_s,
             lambda: self._gateway,
             lambda outbox_id: jobs.wake(runtime.settings, outbox_id),
+            HandshakeLog(runtime.settings.gateway),
         )
         self._worker = DatabaseWorker(runtime.database, processor.handle, post, committed=processor.committed)
         per_address = settings.sign_in_failures_per_minute
@@ -218,9 +224,11 @@ class InProcessBackend:
 
         self._worker.submit(DecideSignIn(context, proof, decided, lambda: True))
 
-    def alive(self) -> None:
+    def alive(self, handshakes: Mapping[HandshakeKind, int]) -> None:
         """See `AaaBackend`."""
         self._worker.submit(Heartbeat())
+        if handshakes:
+            self._worker.submit(CountHandshakes(handshakes, utc_now()))
 
     def session_started(self, start: SessionStart, reply: Callable[[Refusal | None], None]) -> None:
         """See `AaaBackend`."""
@@ -238,6 +246,10 @@ class InProcessBackend:
         """See `AaaBackend`."""
         event = refused(context, Refusal(code, reason), identity="", detail=detail, at=utc_now())
         self._worker.submit(WriteEvent(event))
+
+    def handshake_reported(self, context: SignInContext, report: HandshakeReport) -> None:
+        """See `AaaBackend`."""
+        self._worker.submit(WriteReport(context, report, utc_now()))
 
     def _refuse_certificate(
         self, context: SignInContext, refusal: Refusal, reply: Callable[[Access | Refusal], None]

@@ -8,11 +8,11 @@ can and later where a database or a directory has to be asked. A callback is cal
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Protocol
+from typing import Literal, Protocol
 
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
@@ -171,14 +171,60 @@ class GatewayHello:
     data_plane: str
 
 
+@dataclass(frozen=True, slots=True)
+class HandshakeReport:
+    """Why one handshake failed, or took long, in an operator's words; what the peer wrote stands in it unchecked.
+
+    Whoever stores it cuts and escapes each text.
+    """
+
+    outcome: Literal["failed", "slow"]
+    code: str
+    """As in the audit log."""
+    cause: str
+    """The rule that stopped it, or what the time went to: `proposal`, `fragment`, `network`, ..."""
+    remote_port: int
+    proven: bool
+    """The peer had shown that it receives at its address: its key exchange was completed."""
+    duration_s: float
+    explanation: str
+    """A sentence or two: what happened."""
+    advice: tuple[str, ...] = ()
+    """What to do about it, a step each."""
+    offered: str = ""
+    """What the client offered or asked for, where that was the matter."""
+    allowed: str = ""
+    """What would have been accepted instead."""
+    facts: tuple[tuple[str, str], ...] = ()
+    """Name and value, in the order in which they are shown."""
+    timeline: tuple[tuple[float, str], ...] = ()
+    """Seconds since the beginning, and what happened then."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeKind:
+    """What handshakes are counted by; there are few values of each, none of them a peer's own words."""
+
+    outcome: Literal["established", "slow", "failed"]
+    cause: str
+    """Empty for `established`, and so is `code`."""
+    code: str
+    client: str
+    """What the client looks like, empty where nothing tells."""
+
+
 class AaaBackend(Protocol):
     """Everything that the gateway asks of AAA."""
 
     def hello(self, gateway: GatewayHello) -> None:
         """Register the gateway (Accounting-On); may block, called once before the first packet."""
 
-    def alive(self) -> None:
-        """The gateway is at work; called a few times a minute, whether it has anything to tell or not."""
+    def alive(self, handshakes: Mapping[HandshakeKind, int]) -> None:
+        """The gateway is at work; called a few times a minute, whether it has anything to tell or not.
+
+        Args:
+            handshakes: how many came to an end since the last call.
+        """
 
     def goodbye(self) -> None:
         """Orderly stop (Accounting-Off): flush what is queued, then close. May block."""
@@ -208,3 +254,6 @@ class AaaBackend(Protocol):
 
     def sign_in_failed(self, context: SignInContext, code: str, reason: str, detail: dict[str, str]) -> None:
         """Write the audit event of a handshake that failed in the gateway itself (proposal, signature, ...)."""
+
+    def handshake_reported(self, context: SignInContext, report: HandshakeReport) -> None:
+        """Keep an explanation for the operator, for a while; like ones in a row become one."""

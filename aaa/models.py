@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
+from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, LargeBinary, String
+from sqlalchemy import JSON, BigInteger, Date, ForeignKey, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.database import Base
@@ -87,3 +88,58 @@ class TunnelSession(Base):
     bytes_out: Mapped[int] = mapped_column(BigInteger, default=0)
     packets_in: Mapped[int] = mapped_column(BigInteger, default=0)
     packets_out: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
+class HandshakeRecord(Base):
+    """Why a handshake failed or was slow, explained; one row for all of a kind that follow one another.
+
+    Beside the audit log and not in it: a stranger can cause these rows, so they are pruned, and an audit log may not
+    be. What a security team needs for good, that somebody was refused and why, is an audit event as well.
+    """
+
+    __tablename__ = "handshake_report"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(32), index=True)
+    """A digest of what makes two of them the same to an operator."""
+    gateway: Mapped[str] = mapped_column(String(63))
+    first_at: Mapped[datetime]
+    last_at: Mapped[datetime] = mapped_column(index=True)
+    times: Mapped[int]
+    """How many; all the rest is of the last one."""
+    outcome: Mapped[str] = mapped_column(String(16))
+    code: Mapped[str] = mapped_column(String(48))
+    cause: Mapped[str] = mapped_column(String(32))
+    client: Mapped[str] = mapped_column(String(64))
+    remote_address: Mapped[str] = mapped_column(String(64))
+    remote_port: Mapped[int]
+    identity: Mapped[str] = mapped_column(String(256))
+    """IDi as the peer gave it; nobody vouches for it."""
+    sign_in_id: Mapped[str] = mapped_column(String(36), index=True)
+    """As in the audit log; empty where there was no SA."""
+    proven: Mapped[bool]
+    """The peer had shown that it receives at its address. The two kinds are pruned apart, so that spoofed packets
+    push out no explanation of a real client's trouble."""
+    duration_ms: Mapped[int]
+    explanation: Mapped[str] = mapped_column(String(1024))
+    advice: Mapped[list[str]] = mapped_column(JSON)
+    offered: Mapped[str] = mapped_column(String(2048))
+    allowed: Mapped[str] = mapped_column(String(2048))
+    facts: Mapped[list[list[str]]] = mapped_column(JSON)
+    """Name and value each, in order."""
+    timeline: Mapped[list[list[Any]]] = mapped_column(JSON)
+    """Milliseconds since the beginning, and what happened then."""
+
+
+class HandshakeCounter(Base):
+    """How many handshakes of a kind came to an end at a gateway on a day (UTC)."""
+
+    __tablename__ = "handshake_count"
+
+    gateway: Mapped[str] = mapped_column(String(63), primary_key=True)
+    day: Mapped[date] = mapped_column(Date, primary_key=True)
+    outcome: Mapped[str] = mapped_column(String(16), primary_key=True)
+    cause: Mapped[str] = mapped_column(String(32), primary_key=True)
+    code: Mapped[str] = mapped_column(String(48), primary_key=True)
+    client: Mapped[str] = mapped_column(String(64), primary_key=True)
+    count: Mapped[int] = mapped_column(BigInteger)

@@ -175,7 +175,7 @@ class Engine:
         self.sessions.account(now)
         if now >= self._heartbeat_due:
             self._heartbeat_due = now + HEARTBEAT_S
-            self._backend.alive()
+            self._backend.alive({})
 
     def _close(self, session: Session, cause: CloseCause, now: float) -> None:
         session.sa.close(cause, now)

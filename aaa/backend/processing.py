@@ -18,10 +18,12 @@ from sqlalchemy.orm import Session
 from aaa import accounting, device_limit
 from aaa.backend import lookups
 from aaa.backend.events import accepted, refused
+from aaa.backend.handshake_log import HandshakeLog
 from aaa.backend.identity import user_candidates
 from aaa.backend.lookups import NOTHING, CertificateState, CodeState
 from aaa.backend.requests import (
     CloseSession,
+    CountHandshakes,
     DecideSignIn,
     FindCodes,
     FoundUser,
@@ -31,6 +33,7 @@ from aaa.backend.requests import (
     Request,
     UpdateSession,
     WriteEvent,
+    WriteReport,
 )
 from aaa.decision import Context, Decision, DeviceIdentity, Rule, Subject, decide
 from aaa.interface import Access, Refusal
@@ -58,6 +61,7 @@ class Processor:
         interim_interval_s: told to the gateway for each session.
         gateway: gives the name whose row says when this gateway was last seen, once it has said hello.
         wake: has a worker look at an item of the outbox, once it is committed.
+        handshakes: keeps what is told of handshakes.
         now: the time.
     """
 
@@ -68,6 +72,7 @@ class Processor:
         interim_interval_s: float,
         gateway: Callable[[], str],
         wake: Callable[[int], object],
+        handshakes: HandshakeLog,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._rules = tuple(rules)
@@ -75,6 +80,7 @@ class Processor:
         self._interim_interval_s = interim_interval_s
         self._gateway = gateway
         self._wake = wake
+        self._handshakes = handshakes
         self._now = now
         self._to_wake: list[int] = []
         self._seen_at: datetime | None = None
@@ -99,8 +105,11 @@ class Processor:
             if request.reply is not None:
                 replies.append(request.reply)
         audit.record_many(session, events)
+        self._handshakes.write(connection, _of(requests, WriteReport))
+        self._handshakes.count(connection, self._gateway(), _of(requests, CountHandshakes))
         if any(request.writes for request in requests):
             self._mark_gateway_seen(connection)
+            self._handshakes.prune(connection, self._gateway(), self._now())
         return replies
 
     def committed(self) -> None:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from aaa.interface import Access, Refusal, SessionStart, SessionUsage, SignInContext, TerminateCause
+from aaa.interface import (
+    Access,
+    HandshakeKind,
+    HandshakeReport,
+    Refusal,
+    SessionStart,
+    SessionUsage,
+    SignInContext,
+    TerminateCause,
+)
 from core.audit import Entry
 
 Reply = Callable[[], None]
@@ -165,3 +174,30 @@ class WriteEvent(Request):
         del refusal
         reply, self.reply = self.reply, None
         return reply
+
+
+@dataclass(slots=True)
+class WriteReport(Request):
+    """The explanation of a handshake. An outage is when operators want it, so it waits; but it goes before others."""
+
+    context: SignInContext
+    report: HandshakeReport
+    at: datetime
+
+    durable = True
+
+    def refused(self, refusal: Refusal) -> None:
+        """Nobody waits for it."""
+
+
+@dataclass(slots=True)
+class CountHandshakes(Request):
+    """Counts of handshakes that came to an end."""
+
+    counts: Mapping[HandshakeKind, int]
+    at: datetime
+
+    durable = True
+
+    def refused(self, refusal: Refusal) -> None:
+        """Nobody waits for it."""

@@ -18,7 +18,16 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
-from aaa.backend.requests import BROKEN, UNAVAILABLE, CloseSession, Reply, Request, UpdateSession, WriteEvent
+from aaa.backend.requests import (
+    BROKEN,
+    UNAVAILABLE,
+    CloseSession,
+    Reply,
+    Request,
+    UpdateSession,
+    WriteEvent,
+    WriteReport,
+)
 from core.audit import SYSTEM, Entry
 from core.database import Database
 
@@ -220,7 +229,7 @@ class DatabaseWorker:
         self._backlog.extend(requests)
         if len(self._backlog) <= self._longest_backlog:
             return
-        self._drop_superseded()
+        self._drop_dispensable()
         room = self._longest_backlog
         kept: list[Request] = []
         for request in self._backlog:
@@ -233,11 +242,13 @@ class DatabaseWorker:
                 self._lost_events += 1
         self._backlog = kept
 
-    def _drop_superseded(self) -> None:
-        """Counters of a session that a later request brings anew need not be kept."""
+    def _drop_dispensable(self) -> None:
+        """Counters of a session that a later request brings anew need not be kept, nor need explanations."""
         later: set[str] = set()
         kept: list[Request] = []
         for request in reversed(self._backlog):
+            if isinstance(request, WriteReport):
+                continue
             if isinstance(request, UpdateSession | CloseSession):
                 if isinstance(request, UpdateSession) and request.usage.session_id in later:
                     continue

@@ -120,6 +120,11 @@ class GatewaySettings(Section):
     half_open_timeout_s: Seconds = 30.0
     half_open_limit: int = Field(default=2000, ge=1, le=100_000)
     half_open_limit_per_address: int = Field(default=50, ge=1, le=100_000)
+    slow_handshake_s: Seconds = 5.0
+    """A handshake that took longer is explained like one that failed."""
+    handshake_reports_kept: int = Field(default=2000, ge=10, le=1_000_000)
+    """Explanations of failed and slow handshakes: so many of peers that had proved their address, as many of others."""
+    handshake_reports_days: int = Field(default=30, ge=1, le=3650)
     cookie_threshold: int = Field(default=100, ge=0, le=100_000)
     """Half-open SAs above which an IKE_SA_INIT must bring a cookie (RFC 7296 section 2.6)."""
     fragment_size_bytes: int = Field(default=1280, ge=576, le=9000)

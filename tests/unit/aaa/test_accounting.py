@@ -238,7 +238,7 @@ def test_accounting_shows_when_the_gateway_was_seen(driver: Driver) -> None:
 def test_a_gateway_that_serves_nobody_is_seen_as_well(driver: Driver) -> None:
     with driver.runtime.database.reading() as session:
         before = sessions.known_gateways(session)[0].last_seen_at
-    driver.backend.alive()
+    driver.backend.alive({})
     driver.backend.goodbye()
     with driver.runtime.database.reading() as session:
         assert sessions.known_gateways(session)[0].last_seen_at > before

@@ -27,6 +27,7 @@ from aaa.backend.requests import (
     Request,
     UpdateSession,
     WriteEvent,
+    WriteReport,
 )
 from aaa.backend.worker import LARGEST_BATCH, DatabaseWorker, is_outage
 from aaa.interface import EapAccepted, EapRejected, GatewayHello, Refusal, TerminateCause
@@ -36,8 +37,9 @@ from core.clock import utc_now
 from core.database import DatabaseError
 from core.runtime import Runtime
 from tests.peers.eap import MsChapV2Peer
-from tests.unit.aaa.driver import Driver, usage
+from tests.unit.aaa.driver import Driver, context, usage
 from tests.unit.aaa.people import enrol
+from tests.unit.aaa.test_handshakes import REPORT
 
 OUTAGE = OperationalError("BEGIN", {}, sqlite3.OperationalError("database is locked"))
 
@@ -229,6 +231,7 @@ def test_a_full_backlog_drops_what_matters_least(runtime: Runtime) -> None:
         bench.worker.submit(_update("s", count))
         bench.worker.submit(WriteEvent(Entry(SYSTEM, "a.b", f"c:{count}")))
         bench.worker.submit(_close(str(count), 1))
+        bench.worker.submit(WriteReport(context(), REPORT, utc_now()))
     bench.worker.submit(bench.find("alice"))
     with structlog.testing.capture_logs():
         bench.wait_for(1)
@@ -237,6 +240,7 @@ def test_a_full_backlog_drops_what_matters_least(runtime: Runtime) -> None:
     kinds = [type(request) for request in bench.script.handled]
     assert kinds.count(CloseSession) == 50, "the end of a session is never dropped"
     assert kinds.count(WriteEvent) <= 11
+    assert kinds.count(WriteReport) <= 10, "explanations go before what has to stay"
     gap = [request.entry for request in bench.script.handled if isinstance(request, WriteEvent)][-1]
     assert gap.action == "audit.gap"
     assert gap.detail["lost"] + kinds.count(WriteEvent) - 1 == 50

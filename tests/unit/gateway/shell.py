@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
 from itertools import count
@@ -20,6 +21,8 @@ from aaa.interface import (
     EapRejected,
     EapReply,
     GatewayHello,
+    HandshakeKind,
+    HandshakeReport,
     Refusal,
     SessionStart,
     SessionUsage,
@@ -142,7 +145,9 @@ class Aaa:
     updated: list[SessionUsage] = field(default_factory=list)
     ended: list[tuple[SessionUsage, TerminateCause]] = field(default_factory=list)
     failed: list[tuple[SignInContext, str, str, dict[str, str]]] = field(default_factory=list)
+    reports: list[tuple[SignInContext, HandshakeReport]] = field(default_factory=list)
     heartbeats: int = 0
+    handshakes: Counter[HandshakeKind] = field(default_factory=Counter)
 
     def later(self, answer: Callable[[], None]) -> None:
         """At once, or when `answer_all` says so."""
@@ -163,9 +168,10 @@ class Aaa:
     def goodbye(self) -> None:
         """Not called by the engine."""
 
-    def alive(self) -> None:
+    def alive(self, handshakes: Mapping[HandshakeKind, int]) -> None:
         """Count."""
         self.heartbeats += 1
+        self.handshakes.update(handshakes)
 
     def open_eap(self, context: SignInContext) -> Conversation:
         """A new conversation."""
@@ -194,6 +200,10 @@ class Aaa:
     def sign_in_failed(self, context: SignInContext, code: str, reason: str, detail: dict[str, str]) -> None:
         """Note it."""
         self.failed.append((context, code, reason, detail))
+
+    def handshake_reported(self, context: SignInContext, report: HandshakeReport) -> None:
+        """Note it."""
+        self.reports.append((context, report))
 
 
 class Plane:
