@@ -16,7 +16,8 @@ from aaa.interface import Refusal
 from core.clock import utc_now
 from core.secrets import SecretBox, SecretError
 from pki.errors import CertificateRefused
-from pki.verification import identity_matches, verify_client_chain
+from pki.peer_certificate import identity_matches
+from pki.verification import verify_client_chain
 
 _REMEMBERED = 4096
 

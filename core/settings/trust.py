@@ -27,10 +27,10 @@ class TrustedAuthoritySettings(Section):
     domains: tuple[HostName, ...] = Field((), max_length=32)
     """Domains that are ours: there `alice@corp.example` is also `alice`."""
     revocation: Literal["required", "best-effort", "off"] = "required"
-    ocsp_url: HttpUrl | None = None
+    ocsp_urls: tuple[HttpUrl, ...] = Field((), max_length=8)
     """Asked instead of the responders that the certificates name."""
-    crl_url: HttpUrl | None = None
-    """Fetched instead of the lists that the certificates name."""
+    crl_urls: tuple[HttpUrl, ...] = Field((), max_length=8)
+    """Fetched instead of the lists that the certificates name; one for each CA of a path."""
     allowed_hosts: tuple[HostOrNetwork, ...] = Field((), max_length=64)
     """Where answers may come from beside public addresses."""
     allowed_ports: tuple[Port, ...] = Field((80, 443), min_length=1, max_length=16)

@@ -16,7 +16,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from pki.errors import CertificateRefused
-from pki.verification import MAXIMUM_CERTIFICATES, VerifiedClient, identity_matches, verify_client_chain
+from pki.peer_certificate import MAXIMUM_CERTIFICATES, identity_matches
+from pki.verification import VerifiedClient, verify_client_chain
 from tests.unit.pki.forge import (
     DAY,
     DEVICE_ID,
