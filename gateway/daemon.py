@@ -18,8 +18,8 @@ from core.runtime import Runtime
 from gateway.connect import FIRST_DEVICE_COMMANDS, ROOT_FILE, client_command, own_address
 from gateway.control.disconnect import DisconnectServer
 from gateway.control.listener import ControlListener
-from gateway.dataplane.choose import OpenDataPlane, open_data_plane
-from gateway.dataplane.interface import Address
+from gateway.dataplane.choose import open_data_plane
+from gateway.dataplane.interface import Address, DataPlane
 from gateway.engine import Engine
 from gateway.ike.config import Credential, ResponderConfig
 from gateway.ike.constants import IdType
@@ -82,7 +82,7 @@ class _Gateway:
         self._root_file = runtime.settings.state_dir / ROOT_FILE
         self._engine: Engine | None = None
         self._transport: Transport | None = None
-        self._plane: OpenDataPlane | None = None
+        self._plane: DataPlane | None = None
         self._control: ControlListener | None = None
         self._credential_timer: asyncio.TimerHandle | None = None
 
@@ -91,7 +91,7 @@ class _Gateway:
         settings = self._settings
         responder = Responder(self._responder_config(), os.urandom, time.monotonic())
         transport = self._transport = Transport(self._loop, settings.listen, settings.ike_port, settings.natt_port)
-        plane = self._plane = open_data_plane(self._loop, settings, transport.esp, self)
+        plane = self._plane = open_data_plane(self._loop, settings, transport, self)
         engine = self._engine = Engine(
             self._loop, responder, Sessions(settings, self._backend, plane), self._backend, settings.name
         )
@@ -107,7 +107,7 @@ class _Gateway:
         )
         self._root_file.write_text(self._backend.trust_pem(), encoding="ascii")
         engine.start(transport)
-        transport.start(engine.receive_ike, plane)
+        transport.start(engine.receive_ike)
         self._credential_timer = self._loop.call_later(CREDENTIAL_CHECK_S, self._renew_credential, responder)
         _log.info("gateway started", data_plane=plane.name, listening=transport.addresses_text)
 

@@ -27,6 +27,7 @@ from gateway.dataplane.userspace.udp_batch import (
     local_address,
     prepare,
 )
+from gateway.dataplane.xfrm.socket_options import bypass_policies, decapsulate_in_kernel
 from gateway.ike.path import Path
 from gateway.ike.sa import KEEPALIVE
 
@@ -59,21 +60,51 @@ class Transport:
         natt_port: int,
     ) -> None:
         self._loop = loop
+        self._addresses = addresses
         self._ike_port, self._natt_port = ike_port, natt_port
         self._udp: dict[tuple[int, int], socket.socket] = {}
         self._raw: dict[int, socket.socket] = {}
-        self.esp = EspTransmitter(self._esp_socket)
-        """Sends the data plane's packets."""
+        self._esp_receiver: SegmentReceiver | None = None
         self.send_failures = 0
         """IKE datagrams that the kernel did not take."""
         try:
             for address in addresses:
                 for port in (ike_port, natt_port):
                     self._udp[address.version, port] = _open_udp(address, port)
-                self._open_raw(address)
         except BaseException:
             self.close()
             raise
+
+    # --- Who carries ESP ------------------------------------------------------------------------------------
+
+    def leave_esp_to_kernel(self) -> None:
+        """Have the kernel take ESP out of what comes to the NAT traversal port, before it gets here.
+
+        And no policy of the kernel holds IKE up from now on, whatever a client's selectors say.
+
+        Raises:
+            TransportError: it can't.
+        """
+        for (_, port), sock in self._udp.items():
+            try:
+                bypass_policies(sock)
+                if port == self._natt_port:
+                    decapsulate_in_kernel(sock)
+            except OSError as error:
+                raise TransportError(
+                    f"the kernel can't take ESP from UDP port {port}: {error.strerror}",
+                    fix='run the gateway as root, or with CAP_NET_ADMIN, or set gateway.data_plane = "userspace"',
+                ) from error
+
+    def open_esp(self) -> EspTransmitter:
+        """Carry ESP here: in UDP, and, where that is allowed, plain. What sends it is returned."""
+        for address in self._addresses:
+            self._open_raw(address)
+        return EspTransmitter(self._esp_socket)
+
+    def deliver_esp(self, receiver: SegmentReceiver) -> None:
+        """Hand received ESP to this, from `start` on."""
+        self._esp_receiver = receiver
 
     def _open_raw(self, address: IPv4Address | IPv6Address) -> None:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
@@ -87,24 +118,29 @@ class Transport:
             sock.bind((str(address), 0))
         self._raw[address.version] = sock
 
-    def start(self, receive_ike: ReceiveIke, plane: SegmentReceiver) -> None:
-        """Hand IKE messages to `receive_ike` and ESP to `plane` from now on."""
-        natt_port = self._natt_port
+    # --- IKE ------------------------------------------------------------------------------------------------
+
+    def start(self, receive_ike: ReceiveIke) -> None:
+        """Read from now on: IKE messages go to `receive_ike`, ESP to where `deliver_esp` said."""
+        natt_port, esp = self._natt_port, self._esp_receiver
 
         def receive_natt_ike(data: bytes, local: str, remote: RemoteName) -> None:
             receive_ike(data, Path(local, natt_port, remote[0], remote[1]))
 
         for (_, port), sock in self._udp.items():
             drain = (
-                NatTraversalReceiver(sock, plane, receive_natt_ike).drain
-                if port == natt_port
-                else partial(self._drain_ike, sock, receive_ike)
+                NatTraversalReceiver(sock, esp, receive_natt_ike).drain
+                if port == natt_port and esp is not None
+                else partial(self._drain_ike, sock, port, receive_ike)
             )
             self._loop.add_reader(sock.fileno(), drain)
         for sock in self._raw.values():
-            self._loop.add_reader(sock.fileno(), RawEspReceiver(sock, plane).drain)
+            if esp is not None:
+                self._loop.add_reader(sock.fileno(), RawEspReceiver(sock, esp).drain)
 
-    def _drain_ike(self, sock: socket.socket, receive_ike: ReceiveIke) -> None:
+    def _drain_ike(self, sock: socket.socket, port: int, receive_ike: ReceiveIke) -> None:
+        """Read the IKE messages of a socket on which no ESP comes."""
+        marker = NON_ESP_MARKER if port == self._natt_port else b""
         for _ in range(DATAGRAMS_PER_TURN):
             try:
                 data, ancillary, flags, remote = sock.recvmsg(MAX_DATAGRAM_BYTES, _ANCILLARY_BYTES)
@@ -113,8 +149,9 @@ class Transport:
             except OSError:
                 # An ICMP error of an earlier datagram; the socket is fine.
                 continue
-            if data and not flags & socket.MSG_TRUNC:
-                receive_ike(data, Path(local_address(ancillary), self._ike_port, remote[0], remote[1]))
+            if len(data) > len(marker) and data.startswith(marker) and not flags & socket.MSG_TRUNC:
+                path = Path(local_address(ancillary), port, remote[0], remote[1])
+                receive_ike(data[len(marker) :], path)
 
     def send_ike(self, datagram: bytes, path: Path) -> None:
         """Send an IKE message or a keepalive along a path, with the non-ESP marker where the port wants it."""

@@ -1,35 +1,29 @@
-"""Whether the kernel has ESP: asked by making a security association and taking it away again."""
+"""Whether the kernel has ESP: asked by making security associations and taking them away again."""
 
 from __future__ import annotations
 
 import errno
 import os
-import socket
-import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
-_NETLINK_XFRM = 6
-_XFRM_MSG_NEWSA, _XFRM_MSG_DELSA = 0x10, 0x11
-_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_EXCL, _NLM_F_CREATE = 0x01, 0x04, 0x200, 0x400
-_NLMSG_ERROR = 2
-_XFRMA_ALG_AEAD = 18
-_XFRM_MODE_TUNNEL = 1
-_INFINITE = (1 << 64) - 1
-_IPPROTO_ESP = 50
-_TIMEOUT_S = 2.0
+from gateway.dataplane.interface import Address, EspCipher, EspIntegrity, EspKeys, EspLifetime, EspSuite
+from gateway.dataplane.xfrm.netlink import Verdict
+from gateway.dataplane.xfrm.sockets import KernelSilent, XfrmSocket
+from gateway.dataplane.xfrm.states import NewState, Replay, StateId
+from gateway.dataplane.xfrm.structures import Command
 
-_NLMSGHDR = struct.Struct("=IHHII")
-_ERROR = struct.Struct("=i")
-# struct xfrm_usersa_info of linux/xfrm.h: selector 56 (of zeros: any), id 24, source 16, limits 64, current
-# lifetime 32, statistics 12, sequence 4, request 4, family 2, mode 1, replay window 1, flags 1, padding 7.
-_USERSA_INFO = struct.Struct("=40xH14x 16s4sB3x 16s 8Q 32x 12x II HBBB7x")
-_USERSA_ID = struct.Struct("=16s4sHBx")
-_ALGORITHM = struct.Struct("=HH 64sII20s")
-
-_SPI = struct.pack("!I", 0x0577_1A27)
-_ADDRESS = IPv4Address("127.0.0.1").packed + bytes(12)
-_LIFETIME_S = 2
+_GCM = EspSuite(EspCipher.AES_GCM_16, 128, EspIntegrity.NONE, True)
+_OTHERS = (
+    (EspSuite(EspCipher.CHACHA20_POLY1305, 256, EspIntegrity.NONE, True), 36, 0),
+    (EspSuite(EspCipher.AES_CBC, 256, EspIntegrity.HMAC_SHA2_256_128, True), 32, 32),
+    (EspSuite(EspCipher.AES_CBC, 256, EspIntegrity.HMAC_SHA2_384_192, True), 32, 48),
+    (EspSuite(EspCipher.AES_CBC, 256, EspIntegrity.HMAC_SHA2_512_256, True), 32, 64),
+)
+"""With the octets of their keys."""
+_IPV4, _IPV6 = IPv4Address("127.0.0.1"), IPv6Address("::1")
+_SPI = 0x0577_1A27
+_LIFETIME = EspLifetime(hard_s=2.0)
 """After which the kernel drops the association by itself, should this process die in between."""
 
 
@@ -40,45 +34,61 @@ class KernelEsp:
     available: bool
     reason: str
     """Half a sentence for the operator."""
+    fix: str = ""
+    """What to do about it, where it is not available."""
+    missing: tuple[str, ...] = ()
+    """Of an available one: what child SAs can't use."""
 
 
 def kernel_esp() -> KernelEsp:
-    """Ask for an ESP association with AES-GCM on the loopback address, which nothing uses, and delete it.
+    """Make an ESP association with each suite on the loopback addresses, which nothing uses, and delete it.
 
     Loads the kernel's modules for it where there are some. Takes CAP_NET_ADMIN.
     """
     try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_XFRM) as netlink:
-            netlink.settimeout(_TIMEOUT_S)
-            code = _transact(netlink, _XFRM_MSG_NEWSA, _NLM_F_CREATE | _NLM_F_EXCL, _association())
-            if code in (0, errno.EEXIST):
-                _transact(netlink, _XFRM_MSG_DELSA, 0, _USERSA_ID.pack(_ADDRESS, _SPI, socket.AF_INET, _IPPROTO_ESP))
-                return KernelEsp(True, "this kernel has ESP")
-    except OSError as error:
-        return KernelEsp(False, f"this kernel has no XFRM ({error.strerror or error})")
-    if code == errno.EPERM:
-        return KernelEsp(False, "the gateway may not use the kernel's ESP (no CAP_NET_ADMIN)")
-    if code in (errno.EPROTONOSUPPORT, errno.ENOSYS):
-        return KernelEsp(False, "this kernel has no ESP with AES-GCM")
-    return KernelEsp(False, f"this kernel refuses an ESP association ({os.strerror(code)})")
+        with XfrmSocket() as xfrm:
+            verdict = _try(xfrm, _GCM, 20, 0, _IPV4)
+            if verdict.code:
+                return _refusal(verdict)
+            missing = [str(suite) for suite, key, mac in _OTHERS if _try(xfrm, suite, key, mac, _IPV4).code]
+            if _try(xfrm, _GCM, 20, 0, _IPV6).code:
+                missing.append("ESP over IPv6")
+    except (OSError, KernelSilent) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return KernelEsp(False, f"this kernel has no XFRM ({reason})", _LOAD)
+    return KernelEsp(True, "this kernel has ESP", missing=tuple(missing))
 
 
-def _association() -> bytes:
-    limits = (_INFINITE, _INFINITE, _INFINITE, _INFINITE, 0, _LIFETIME_S, 0, 0)
-    info = _USERSA_INFO.pack(
-        socket.AF_INET, _ADDRESS, _SPI, _IPPROTO_ESP, _ADDRESS, *limits, 0, 0, socket.AF_INET, _XFRM_MODE_TUNNEL, 0, 0
+_LOAD = (
+    "load its modules (`modprobe -a xfrm_user esp4 esp6`), take a kernel that has them, or set gateway.data_plane "
+    'to "auto" or "userspace"'
+)
+
+
+def _refusal(verdict: Verdict) -> KernelEsp:
+    if verdict.code == errno.EPERM:
+        return KernelEsp(
+            False,
+            "the gateway may not use the kernel's ESP (no CAP_NET_ADMIN)",
+            "run the gateway as root, or give it CAP_NET_ADMIN",
+        )
+    if verdict.code in (errno.EPROTONOSUPPORT, errno.ENOSYS, errno.ENOENT):
+        return KernelEsp(False, "this kernel has no ESP with AES-GCM", _LOAD)
+    return KernelEsp(False, f"this kernel refuses an ESP association ({os.strerror(verdict.code)})", _LOAD)
+
+
+def _try(xfrm: XfrmSocket, suite: EspSuite, key_bytes: int, integrity_bytes: int, address: Address) -> Verdict:
+    """Make an association and delete it; one that is there already shows as well that it can be made."""
+    # The keys protect nothing, and are not ones that anyone can know.
+    state = NewState(
+        StateId(address, _SPI),
+        address,
+        0,
+        suite,
+        EspKeys(os.urandom(key_bytes), os.urandom(integrity_bytes)),
+        _LIFETIME,
+        Replay(64),
+        None,
     )
-    # The key protects nothing, and is not one that anyone can know.
-    return info + _ALGORITHM.pack(_ALGORITHM.size, _XFRMA_ALG_AEAD, b"rfc4106(gcm(aes))", 160, 128, os.urandom(20))
-
-
-def _transact(netlink: socket.socket, kind: int, flags: int, body: bytes) -> int:
-    """Send one request; return the errno that the kernel answers, 0 for success."""
-    size = _NLMSGHDR.size + len(body)
-    netlink.send(_NLMSGHDR.pack(size, kind, flags | _NLM_F_REQUEST | _NLM_F_ACK, 1, 0) + body)
-    answer = netlink.recv(4096)
-    _, kind, *_ = _NLMSGHDR.unpack_from(answer)
-    if kind != _NLMSG_ERROR:
-        raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))
-    (code,) = _ERROR.unpack_from(answer, _NLMSGHDR.size)
-    return -int(code)
+    verdict, _ = xfrm.execute([(Command.NEWSA, state.to_bytes()), (Command.DELSA, state.id.to_bytes())])
+    return Verdict(0, "") if verdict.code == errno.EEXIST else verdict

@@ -99,7 +99,8 @@ async def serve(settings: StaticPlane) -> None:
     stopping = asyncio.Event()
     transport = Transport(loop, (ip_address("0.0.0.0"), ip_address("::")), 500, PORT)
     device = TunDevice.open(LinkSettings(TUN, settings.mtu_bytes, tuple(map(ip_network, settings.pools))))
-    plane = UserspacePlane(loop, device, transport.esp, PrintedEvents())
+    plane = UserspacePlane(loop, device, transport.open_esp(), PrintedEvents())
+    transport.deliver_esp(plane)
     child = settings.child_sa()
     plane.install(child)
 
@@ -110,7 +111,7 @@ async def serve(settings: StaticPlane) -> None:
 
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
     loop.add_signal_handler(signal.SIGUSR1, report)
-    transport.start(lambda data, path: print(f"ike {data.hex()} {path}", flush=True), plane)
+    transport.start(lambda data, path: print(f"ike {data.hex()} {path}", flush=True))
     print("ready", flush=True)
     await stopping.wait()
     report()

@@ -23,18 +23,15 @@ class Lineage:
     def add(self, pair: Pair, *, sends: bool) -> None:
         """A pair is new."""
         self.pairs.append(pair)
-        pair.waiting = not sends
         if sends:
             self._sending.append(pair)
 
     def start(self, pair: Pair) -> None:
         """A pair that waited sends."""
-        pair.waiting = False
         self._sending.append(pair)
 
-    def wait_again(self, pair: Pair) -> None:
+    def hold(self, pair: Pair) -> None:
         """It could not be started."""
-        pair.waiting = True
         self._sending.remove(pair)
 
     def remove(self, pair: Pair) -> None:

@@ -36,8 +36,6 @@ class Pair:
         self.sa = sa
         self.reqid = reqid
         self.endpoints = sa.endpoints
-        self.waiting = False
-        """Whether nothing is sent on it yet."""
         self.stopped = False
         """Whether its states are gone from the kernel."""
         self.soft_told = False

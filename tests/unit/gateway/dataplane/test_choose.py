@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Literal
 
 import pytest
+from structlog.testing import capture_logs
 
 from core.errors import OstiaryError
 from core.settings import GatewaySettings, PoolSettings
@@ -12,17 +14,40 @@ from gateway.dataplane import choose
 from gateway.dataplane.choose import open_data_plane, pool_networks
 from gateway.dataplane.kernel_esp import KernelEsp
 from gateway.dataplane.links import LinkSettings, gateway_address
+from gateway.dataplane.userspace.plane import UserspacePlane
 from gateway.dataplane.userspace.tun import DeviceGone, TunDevice
-from gateway.dataplane.userspace.udp_batch import EspTransmitter
+from gateway.dataplane.userspace.udp_batch import EspTransmitter, SegmentReceiver
 from tests.unit.gateway.dataplane.sides import Loop, MemoryDevice, Side
 
 
+class Sockets:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def leave_esp_to_kernel(self) -> None:
+        self.told.append("leave to the kernel")
+
+    def open_esp(self) -> EspTransmitter:
+        self.told.append("open")
+        return EspTransmitter(lambda endpoints: None)
+
+    def deliver_esp(self, receiver: SegmentReceiver) -> None:
+        self.told.append("deliver")
+
+
 def opened(monkeypatch: pytest.MonkeyPatch, settings: GatewaySettings, kernel: KernelEsp) -> str:
-    """The description of the data plane that is opened with a kernel like this."""
+    """The description of the userspace data plane that is opened with a kernel like this."""
+    cleaned: list[GatewaySettings] = []
+    sockets = Sockets()
     monkeypatch.setattr(choose, "kernel_esp", lambda: kernel)
+    monkeypatch.setattr(choose, "remove_what_a_kernel_plane_left", cleaned.append)
     monkeypatch.setattr(TunDevice, "open", lambda settings: MemoryDevice())
-    plane = open_data_plane(Loop(), settings, EspTransmitter(lambda endpoints: None), Side())
+    plane = open_data_plane(Loop(), settings, sockets, Side())
     assert plane.name == "userspace"
+    assert cleaned == [settings]
+    assert sockets.told == ["open", "deliver"]
     plane.close()
     return plane.description
 
@@ -32,26 +57,53 @@ def test_auto_says_that_the_kernel_has_no_esp(monkeypatch: pytest.MonkeyPatch) -
     assert text == ("userspace, ESP in Python over the TUN device ostiary0: this kernel has no ESP with AES-GCM")
 
 
-def test_auto_says_that_the_kernel_plane_is_not_there_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = opened(monkeypatch, GatewaySettings(), KernelEsp(True, "this kernel has ESP"))
-    assert text.endswith("this kernel has ESP, but this version of Ostiary can't use it yet")
-
-
 def test_userspace_says_that_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = GatewaySettings(data_plane="userspace", link_name="vpn7")
     text = opened(monkeypatch, settings, KernelEsp(True, "unused"))
     assert text == "userspace, ESP in Python over the TUN device vpn7: the settings say so"
 
 
-def test_kernel_is_refused_with_a_way_out() -> None:
-    with pytest.raises(OstiaryError, match="no kernel data plane yet") as caught:
-        open_data_plane(
-            Loop(),
-            GatewaySettings(data_plane="kernel"),
-            EspTransmitter(lambda endpoints: None),
-            Side(),
-        )
-    assert caught.value.fix == 'set gateway.data_plane = "auto" or "userspace"'
+@pytest.mark.parametrize("asked", ["auto", "kernel"])
+def test_the_kernel_is_taken_where_it_has_esp(
+    monkeypatch: pytest.MonkeyPatch, asked: Literal["auto", "kernel"]
+) -> None:
+    opened: list[LinkSettings] = []
+    sockets, kernel_plane = Sockets(), Side().plane
+
+    def open_it(loop: object, settings: object, link: LinkSettings, events: object, why: str) -> UserspacePlane:
+        opened.append(link)
+        assert why == "this kernel has ESP"
+        return kernel_plane
+
+    monkeypatch.setattr(choose, "kernel_esp", lambda: KernelEsp(True, "this kernel has ESP", missing=("AES_CBC",)))
+    monkeypatch.setattr(choose, "open_kernel_plane", open_it)
+    with capture_logs() as logs:
+        plane = open_data_plane(Loop(), GatewaySettings(data_plane=asked), sockets, Side())
+    assert plane is kernel_plane
+    assert sockets.told == ["leave to the kernel"]
+    assert [link.name for link in opened] == ["ostiary0"]
+    assert [entry["lacks"] for entry in logs] == [("AES_CBC",)]
+
+
+def test_the_kernel_plane_is_closed_where_the_sockets_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing(Sockets):
+        def leave_esp_to_kernel(self) -> None:
+            raise OstiaryError("no")
+
+    side = Side()
+    monkeypatch.setattr(choose, "kernel_esp", lambda: KernelEsp(True, "this kernel has ESP"))
+    monkeypatch.setattr(choose, "open_kernel_plane", lambda *arguments: side.plane)
+    with pytest.raises(OstiaryError, match="no"):
+        open_data_plane(Loop(), GatewaySettings(), Refusing(), Side())
+    assert side.device.closed
+
+
+def test_kernel_is_refused_where_it_has_no_esp(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = KernelEsp(False, "this kernel has no ESP with AES-GCM", "modprobe esp4")
+    monkeypatch.setattr(choose, "kernel_esp", lambda: kernel)
+    with pytest.raises(OstiaryError, match="this kernel has no ESP with AES-GCM") as caught:
+        open_data_plane(Loop(), GatewaySettings(data_plane="kernel"), Sockets(), Side())
+    assert caught.value.fix == "modprobe esp4"
 
 
 def test_every_network_of_every_pool_is_routed() -> None:

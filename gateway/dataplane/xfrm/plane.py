@@ -1,0 +1,372 @@
+"""The kernel data plane: child SAs as states and policies of the kernel, which carries the packets by itself."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Protocol
+
+import structlog
+
+from gateway.dataplane.interface import (
+    Address,
+    ChildSa,
+    Counters,
+    DataPlaneError,
+    DataPlaneEvents,
+    Endpoints,
+)
+from gateway.dataplane.xfrm.explain import explain_policy
+from gateway.dataplane.xfrm.lineages import Lineage, Reqids
+from gateway.dataplane.xfrm.netlink import MalformedNetlink, Message, Verdict
+from gateway.dataplane.xfrm.pair import Pair
+from gateway.dataplane.xfrm.policies import Change, PolicyTable
+from gateway.dataplane.xfrm.sockets import EventsLost, KernelSilent, XfrmEvents, XfrmSocket
+from gateway.dataplane.xfrm.state_table import StateTable
+from gateway.dataplane.xfrm.states import parse_expiry, parse_mapping
+from gateway.dataplane.xfrm.structures import Command
+from gateway.ike.selectors import TrafficSelector
+
+_log = structlog.get_logger(__name__)
+
+WAITING_CHECK_S = 0.1
+"""How often the kernel is asked whether the peer has begun to use a pair that we do not send on yet."""
+
+
+class Timer(Protocol):
+    """A call that is to come."""
+
+    def cancel(self) -> None:
+        """It shall not."""
+
+
+class Loop(Protocol):
+    """The event loop, as far as it is needed here."""
+
+    def add_reader(self, fd: int, callback: Callable[[], object], /) -> None:
+        """Call back whenever the descriptor has something to read."""
+
+    def remove_reader(self, fd: int, /) -> bool:
+        """Stop that."""
+
+    def call_later(self, delay: float, callback: Callable[[], object], /) -> Timer:
+        """Call back once, in so many seconds."""
+
+
+class KernelPlane:
+    """Implements `gateway.dataplane.interface.DataPlane`.
+
+    Pairs of one lineage share their policies, and so carry what the newest of them may: a pair that is installed with
+    narrower selectors narrows the older ones, and `restrict` narrows all of the lineage. Of two lineages with the
+    same selectors the newer one has the policies; the older one carries nothing until that goes.
+
+    Args:
+        loop: where the kernel's events are watched, from now until `close`.
+        xfrm: asks the kernel.
+        heard: hears from it.
+        events: told of what happens.
+        reqids: those that are ours.
+        if_id: of the XFRM interface; 0 without one.
+        description: why this data plane, one sentence for the operator.
+        release: closes the sockets and undoes what was made for the plane, at its close.
+        now: monotonic seconds.
+        wall: seconds of the wall clock, by which the kernel measures lifetimes.
+    """
+
+    name = "kernel"
+
+    def __init__(
+        self,
+        loop: Loop,
+        xfrm: XfrmSocket,
+        heard: XfrmEvents,
+        events: DataPlaneEvents,
+        reqids: Reqids,
+        *,
+        if_id: int,
+        description: str = "ESP in the kernel",
+        release: Callable[[], object],
+        now: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.description = description
+        self._loop = loop
+        self._xfrm = xfrm
+        self._heard = heard
+        self._events = events
+        self._reqids = reqids
+        self._if_id = if_id
+        self._release = release
+        self._wall = wall
+        self._pairs: dict[int, Pair] = {}
+        """By inbound SPI, all that were installed and not removed."""
+        self._states = StateTable(xfrm, reqids, now, wall)
+        self._lineages: dict[int, Lineage] = {}
+        self._policies = PolicyTable(if_id)
+        self._waiting: dict[int, Pair] = {}
+        """By inbound SPI, those that we do not send on yet."""
+        self._waiting_timer: Timer | None = None
+        self._closed = False
+        loop.add_reader(heard.fileno(), self._hear)
+
+    # --- DataPlane ------------------------------------------------------------------------------------------
+
+    def install(self, child: ChildSa, *, outbound: bool = True) -> None:
+        """See `DataPlane`."""
+        if child.spi_in in self._pairs:
+            raise DataPlaneError(f"child SA {child.spi_in:08x} exists already")
+        lineage = self._lineages.get(child.lineage)
+        reqid = lineage.reqid if lineage is not None else self._reqids.take(child.lineage)
+        try:
+            pair = Pair(child, reqid, self._if_id)
+            self._states.make(pair)
+        except DataPlaneError:
+            if lineage is None:
+                self._reqids.give_back(reqid)
+            raise
+        if lineage is None:
+            lineage = self._lineages[child.lineage] = Lineage(child.lineage, reqid)
+        lineage.add(pair, sends=outbound)
+        try:
+            self._apply_policies(lineage)
+        except DataPlaneError:
+            self._take_down(pair)
+            raise
+        self._pairs[child.spi_in] = pair
+        if not outbound:
+            self._waiting[child.spi_in] = pair
+            self._watch_waiting()
+
+    def start_outbound(self, spi_in: int) -> None:
+        """See `DataPlane`."""
+        pair = self._pairs.get(spi_in)
+        if pair is None or pair.stopped:
+            raise DataPlaneError(f"child SA {spi_in:08x} is gone")
+        if self._waiting.pop(spi_in, None) is None:
+            return
+        lineage = self._lineages[pair.sa.lineage]
+        lineage.start(pair)
+        try:
+            self._apply_policies(lineage)
+        except DataPlaneError:
+            lineage.hold(pair)
+            self._waiting[spi_in] = pair
+            raise
+
+    def restrict(self, spi_in: int, local_selectors: tuple[TrafficSelector, ...]) -> None:
+        """See `DataPlane`; a pair that is not there carries nothing anyway. All pairs of the lineage are narrowed."""
+        pair = self._pairs.get(spi_in)
+        if pair is None or pair.stopped:
+            return
+        lineage = self._lineages[pair.sa.lineage]
+        try:
+            for other in lineage.pairs:
+                other.restrict(local_selectors)
+            self._apply_policies(lineage)
+        except DataPlaneError:
+            for other in list(lineage.pairs):
+                self._take_down(other)
+            raise
+
+    def remove(self, spi_in: int) -> Counters | None:
+        """See `DataPlane`."""
+        pair = self._pairs.pop(spi_in, None)
+        if pair is None:
+            return None
+        self._take_down(pair)
+        return pair.counters
+
+    def move(self, spi_in: int, endpoints: Endpoints) -> None:
+        """See `DataPlane`.
+
+        What the kernel can change in place, the ports, it changes in place. Else the states are deleted and made
+        anew between the new addresses. XFRM_MSG_MIGRATE would copy them while the old ones still send: a packet that
+        leaves in between takes a number, and so a nonce, that the copy uses again. Once a state is deleted, its last
+        number is certain. Packets of the microseconds in between are lost, as on a bad network.
+        """
+        pair = self._pairs.get(spi_in)
+        if pair is None or pair.stopped or pair.endpoints == endpoints:
+            return
+        ports_and_nat = replace(
+            pair.endpoints,
+            local_port=endpoints.local_port,
+            remote_port=endpoints.remote_port,
+            peer_behind_nat=endpoints.peer_behind_nat,
+        )
+        try:
+            if endpoints == ports_and_nat:
+                pair.endpoints = endpoints
+                if endpoints.udp_encapsulation:
+                    self._states.change(pair)
+            else:
+                self._move_states(pair, endpoints)
+        except DataPlaneError:
+            self._take_down(pair)
+            raise
+
+    def _move_states(self, pair: Pair, endpoints: Endpoints) -> None:
+        inward, outward = self._states.take_away(pair)
+        if inward is None or outward is None:
+            raise DataPlaneError(f"{pair.name}: its states are gone, or the kernel does not say how far they counted")
+        pair.move(endpoints)
+        self._states.make(pair, (inward, outward))
+        self._apply_policies(self._lineages[pair.sa.lineage])
+
+    def counters(self, spi_in: int) -> Counters | None:
+        """See `DataPlane`."""
+        pair = self._pairs.get(spi_in)
+        if pair is None:
+            return None
+        if not pair.stopped:
+            try:
+                if not self._states.look(pair):
+                    _log.warning("a state is gone without a word", child_sa=pair.name)
+                    self._loop.call_later(0.0, partial(self._hard_expired, pair))
+            except DataPlaneError as error:
+                _log.error("no counters from the kernel", error=str(error))
+        return pair.counters
+
+    def close(self) -> None:
+        """See `DataPlane`."""
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.remove_reader(self._heard.fileno())
+        if self._waiting_timer is not None:
+            self._waiting_timer.cancel()
+        for spi_in in list(self._pairs):
+            self.remove(spi_in)
+        self._release()
+
+    # --- Policies -------------------------------------------------------------------------------------------
+
+    def _apply_policies(self, lineage: Lineage) -> None:
+        """Have the kernel's policies say what the lineage claims now: all of it, or what was before.
+
+        Raises:
+            DataPlaneError: it can't.
+        """
+        before = self._policies.claim(lineage.number)
+        failed = self._refusal(self._policies.set(lineage.number, lineage.claim()))
+        if failed is not None:
+            self._refusal(self._policies.set(lineage.number, before))
+            raise DataPlaneError(f"{lineage.pairs[-1].name}: {explain_policy(failed)}")
+
+    def _refusal(self, changes: Sequence[Change]) -> Verdict | None:
+        """Tell the kernel; the first of these that it refuses."""
+        try:
+            verdicts = self._xfrm.execute([(change.command, change.body) for change in changes])
+        except KernelSilent as error:
+            return Verdict(errno.EIO, str(error))
+        return next((verdict for verdict in verdicts if verdict.code), None)
+
+    def _take_down(self, pair: Pair) -> None:
+        """Remove all of a pair from the kernel, with its last counters; what fails is logged."""
+        if pair.stopped:
+            return
+        pair.stopped = True
+        self._waiting.pop(pair.sa.spi_in, None)
+        lineage = self._lineages[pair.sa.lineage]
+        lineage.remove(pair)
+        failed = self._refusal(self._policies.set(lineage.number, lineage.claim()))
+        if failed is not None:
+            _log.error("policies that should go", child_sa=pair.name, error=explain_policy(failed))
+        if not lineage.pairs:
+            del self._lineages[lineage.number]
+            self._reqids.give_back(lineage.reqid)
+        try:
+            self._states.take_away(pair)
+        except DataPlaneError as error:
+            _log.critical("states may be left in the kernel", error=str(error))
+
+    # --- What the kernel tells ------------------------------------------------------------------------------
+
+    def _hear(self) -> None:
+        try:
+            while not self._closed and (messages := self._heard.read()):
+                for message in messages:
+                    self._take_in(message)
+        except EventsLost:
+            _log.warning("the kernel's events came too fast; looking at every child SA")
+            self._resynchronise()
+
+    def _take_in(self, message: Message) -> None:
+        try:
+            if message.kind == Command.EXPIRE:
+                expiry = parse_expiry(message.body)
+                pair = self._states.pair_of(expiry.state.id)
+                if pair is not None and expiry.hard:
+                    self._states.observe_last(pair, expiry.state)
+                    self._hard_expired(pair)
+                elif pair is not None:
+                    self._soft_expired(pair)
+            elif message.kind == Command.MAPPING:
+                mapping = parse_mapping(message.body)
+                pair = self._states.pair_of(mapping.id)
+                if pair is not None:
+                    self._moved(pair, mapping.remote, mapping.remote_port)
+        except MalformedNetlink as error:
+            _log.error("the kernel told something that can't be read", error=str(error))
+
+    def _soft_expired(self, pair: Pair) -> None:
+        if not pair.soft_told:
+            pair.soft_told = True
+            self._events.expired(pair.sa.spi_in, hard=False)
+
+    def _hard_expired(self, pair: Pair) -> None:
+        if not pair.stopped:
+            self._take_down(pair)
+            self._events.expired(pair.sa.spi_in, hard=True)
+
+    def _moved(self, pair: Pair, remote: Address, remote_port: int) -> None:
+        """RFC 7296 section 2.23: reply to where authentic packets come from."""
+        was = pair.endpoints
+        if not (was.udp_encapsulation and was.peer_behind_nat) or (remote, remote_port) == (
+            was.remote,
+            was.remote_port,
+        ):
+            return
+        try:
+            self.move(pair.sa.spi_in, replace(was, remote=remote, remote_port=remote_port))
+        except DataPlaneError as error:
+            _log.error("child SA not moved", error=str(error))
+            self._events.expired(pair.sa.spi_in, hard=True)
+            return
+        self._events.remote_moved(pair.sa.spi_in, remote, remote_port)
+
+    def _resynchronise(self) -> None:
+        """Find out by looking what the kernel's lost events would have said."""
+        try:
+            present = {state.id: state for state in self._xfrm.dump_states()}
+        except KernelSilent as error:
+            _log.error("lifetimes may have passed unseen", error=str(error))
+            return
+        for pair in self._states.pairs():
+            if pair.stopped:
+                continue
+            states = [present.get(one) for one in pair.ids]
+            if None in states:
+                self._hard_expired(pair)
+            elif any(state is not None and pair.soft_limit_reached(state, self._wall()) for state in states):
+                self._soft_expired(pair)
+
+    # --- Pairs that we do not send on yet -------------------------------------------------------------------
+
+    def _watch_waiting(self) -> None:
+        if self._waiting and self._waiting_timer is None:
+            self._waiting_timer = self._loop.call_later(WAITING_CHECK_S, self._check_waiting)
+
+    def _check_waiting(self) -> None:
+        """The peer sends on its new pair as soon as it has it; then it also receives on it."""
+        self._waiting_timer = None
+        for spi_in, pair in list(self._waiting.items()):
+            counters = self.counters(spi_in)
+            if counters is not None and counters.packets_in and not pair.stopped:
+                try:
+                    self.start_outbound(spi_in)
+                except DataPlaneError as error:
+                    _log.error("child SA not used to send", error=str(error))
+        self._watch_waiting()
