@@ -10,6 +10,7 @@ from core.checks import Check
 from core.settings import GatewaySettings, Settings
 from gateway.dataplane.kernel_esp import kernel_esp
 from gateway.dataplane.links import forwarding_enabled
+from gateway.ike.policy import POLICIES
 
 _CAP_NET_BIND_SERVICE, _CAP_NET_ADMIN, _CAP_NET_RAW = 10, 12, 13
 _TUN_DEVICE = "/dev/net/tun"
@@ -19,6 +20,7 @@ def checks(settings: Settings) -> list[Check]:
     """All findings; nothing is changed, and sockets are closed again."""
     gateway = settings.gateway
     return [
+        proposal_policy(gateway),
         _data_plane(gateway),
         _tun(),
         _capabilities(),
@@ -26,6 +28,15 @@ def checks(settings: Settings) -> list[Check]:
         _control_port(gateway),
         _forwarding(gateway),
     ]
+
+
+def proposal_policy(settings: GatewaySettings) -> Check:
+    """The weaknesses of the policy that was chosen."""
+    name, policy = "gateway: proposal policy", POLICIES[settings.proposal_policy]
+    if policy.weaknesses:
+        fix = 'set gateway.proposal_policy to "modern" when no such client is left'
+        return Check(name, None, f"{policy.name}: {'; '.join(policy.weaknesses)}", fix)
+    return Check(name, True, policy.name)
 
 
 def _data_plane(settings: GatewaySettings) -> Check:

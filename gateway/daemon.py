@@ -24,6 +24,7 @@ from gateway.engine import Engine
 from gateway.ike.config import Credential, ResponderConfig
 from gateway.ike.constants import IdType
 from gateway.ike.payloads.identification import Identification
+from gateway.ike.policy import POLICIES
 from gateway.ike.responder import Responder
 from gateway.sessions import Sessions
 from gateway.transport import Transport
@@ -109,6 +110,8 @@ class _Gateway:
         engine.start(transport)
         transport.start(engine.receive_ike)
         self._credential_timer = self._loop.call_later(CREDENTIAL_CHECK_S, self._renew_credential, responder)
+        for weakness in POLICIES[settings.proposal_policy].weaknesses:
+            _log.warning("weak algorithms are allowed", proposal_policy=settings.proposal_policy, weakness=weakness)
         _log.info("gateway started", data_plane=plane.name, listening=transport.addresses_text)
 
     def remote_moved(self, spi_in: int, remote: Address, remote_port: int) -> None:
@@ -133,6 +136,7 @@ class _Gateway:
             identity=identity,
             identities=(identity, *addresses),
             credential=Credential(credential.chain_der, credential.private_key, credential.trust_anchor_spki_sha1),
+            policy=POLICIES[settings.proposal_policy],
             fragment_size_bytes=settings.fragment_size_bytes,
             half_open_timeout_s=settings.half_open_timeout_s,
             half_open_limit=settings.half_open_limit,
@@ -160,6 +164,7 @@ class _Gateway:
         return [
             f"Gateway: {settings.identity} at {host} (listening on {listening})",
             f"Data plane: {self._plane.description if self._plane is not None else ''}",
+            *(f"Weak: {weakness}" for weakness in POLICIES[settings.proposal_policy].weaknesses),
             f"Add a device: {FIRST_DEVICE_COMMANDS}",
             f"Connect a client: {client_command(host, settings.identity, str(self._root_file))}",
         ]

@@ -90,6 +90,8 @@ class GatewaySettings(Section):
     listen: tuple[Address, ...] = (IPv4Address("0.0.0.0"), IPv6Address("::"))  # noqa: S104
     ike_port: Port = 500
     natt_port: Port = 4500
+    proposal_policy: Literal["modern", "compatible", "cnsa2"] = "modern"
+    """Which algorithms clients may use; `gateway.ike.policy` has them."""
     data_plane: Literal["auto", "kernel", "userspace"] = "auto"
     xfrm_interface: Literal["auto", "on", "off"] = "auto"
     """Whether the kernel's ESP works through an XFRM interface, or by policies alone."""
@@ -118,18 +120,22 @@ class GatewaySettings(Section):
     )
     """Waits before each retransmission of a request of ours; after the last one the peer is dead."""
     half_open_timeout_s: Seconds = 30.0
-    half_open_limit: int = Field(default=2000, ge=1, le=100_000)
-    half_open_limit_per_address: int = Field(default=50, ge=1, le=100_000)
     slow_handshake_s: Seconds = 5.0
     """A handshake that took longer is explained like one that failed."""
     handshake_reports_kept: int = Field(default=2000, ge=10, le=1_000_000)
     """Explanations of failed and slow handshakes: so many of peers that had proved their address, as many of others."""
     handshake_reports_days: int = Field(default=30, ge=1, le=3650)
+    half_open_limit: int = Field(default=2000, ge=1, le=100_000)
+    half_open_limit_per_address: int = Field(default=50, ge=1, le=100_000)
     cookie_threshold: int = Field(default=100, ge=0, le=100_000)
     """Half-open SAs above which an IKE_SA_INIT must bring a cookie (RFC 7296 section 2.6)."""
     fragment_size_bytes: int = Field(default=1280, ge=576, le=9000)
     """Largest IP datagram that carries an IKE fragment (RFC 7383)."""
     keepalive_interval_s: Seconds = 20.0
+    ike_rekey_s: Seconds = 14 * 3600.0
+    """After which the gateway rekeys an IKE SA. Clients prefer to do it themselves, after 2 to 8 hours."""
+    child_rekey_s: Seconds = 3 * 3600.0
+    """After which the gateway rekeys a child SA. Clients do it after half an hour to 2 hours."""
     replay_window_packets: int = Field(default=1024, ge=64, le=4096)
     aaa: Literal["in-process"] = "in-process"
     control_address: Address = IPv4Address("127.0.0.1")
