@@ -25,6 +25,7 @@ class EspIntegrity(Enum):
     """Integrity of an ESP suite: the IANA transform id of IKEv2; NONE with an AEAD."""
 
     NONE = 0
+    HMAC_SHA1_96 = 2
     HMAC_SHA2_256_128 = 12
     HMAC_SHA2_384_192 = 13
     HMAC_SHA2_512_256 = 14

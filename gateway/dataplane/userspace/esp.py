@@ -54,11 +54,12 @@ _TRAILERS_16 = {
 }
 
 _ICV: dict[EspIntegrity, tuple[hashes.HashAlgorithm, int]] = {
+    EspIntegrity.HMAC_SHA1_96: (hashes.SHA1(), 12),  # noqa: S303 - where the proposal policy allows it
     EspIntegrity.HMAC_SHA2_256_128: (hashes.SHA256(), 16),
     EspIntegrity.HMAC_SHA2_384_192: (hashes.SHA384(), 24),
     EspIntegrity.HMAC_SHA2_512_256: (hashes.SHA512(), 32),
 }
-"""Hash and octets of ICV; the key is as long as the hash (RFC 4868 section 2.1.1)."""
+"""Hash and octets of ICV; the key is as long as the hash (RFC 4868 section 2.1.1, RFC 2404 section 3)."""
 
 
 class EspRefused(Exception):

@@ -14,6 +14,7 @@ _AEAD = {
     EspCipher.CHACHA20_POLY1305: "rfc7539esp(chacha20,poly1305)",
 }
 _INTEGRITY = {
+    EspIntegrity.HMAC_SHA1_96: ("hmac(sha1)", 160, 96),
     EspIntegrity.HMAC_SHA2_256_128: ("hmac(sha256)", 256, 128),
     EspIntegrity.HMAC_SHA2_384_192: ("hmac(sha384)", 384, 192),
     EspIntegrity.HMAC_SHA2_512_256: ("hmac(sha512)", 512, 256),

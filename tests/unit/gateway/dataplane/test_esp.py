@@ -31,11 +31,13 @@ from tests.unit.gateway.dataplane.vectors import cases, text_cases
 SPI = 0xC0FFEE01
 INTEGRITY_KEY_BYTES = {
     EspIntegrity.NONE: 0,
+    EspIntegrity.HMAC_SHA1_96: 20,
     EspIntegrity.HMAC_SHA2_256_128: 32,
     EspIntegrity.HMAC_SHA2_384_192: 48,
     EspIntegrity.HMAC_SHA2_512_256: 64,
 }
 HASH_AND_ICV_BYTES = {
+    EspIntegrity.HMAC_SHA1_96: ("sha1", 12),
     EspIntegrity.HMAC_SHA2_256_128: ("sha256", 16),
     EspIntegrity.HMAC_SHA2_384_192: ("sha384", 24),
     EspIntegrity.HMAC_SHA2_512_256: ("sha512", 32),
