@@ -25,6 +25,7 @@ from gateway.ike.path import Path
 from gateway.ike.payloads.notify import notify_payload
 from gateway.ike.sa import IkeSa
 
+FAULT_PAUSE_S = 5.0
 _NO_SPI = bytes(8)
 _HALF_OPEN_PREFIX_BITS_V6 = 64
 _MAX_VERSION_NOTIFIES_PER_S = 10
@@ -106,8 +107,12 @@ class Responder:
             try:
                 if due is not None and due <= now:
                     sa.handle_timer(now)
-            finally:
-                self.touch(sa)
+            except Exception:
+                # A fault of ours in one SA must neither stop the others nor be tried again without a pause.
+                sa.scheduled_at = now + FAULT_PAUSE_S
+                heapq.heappush(self._timers, (sa.scheduled_at, next(self._timer_ids), sa))
+                raise
+            self.touch(sa)
 
     def next_event(self) -> Event | None:
         """The next effect for the shell, or None."""

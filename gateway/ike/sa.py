@@ -308,7 +308,7 @@ class IkeSa:
 
     def assign(self, assignment: Assignment, now: float) -> None:
         """Addresses are found: negotiate the child SA."""
-        if self.auth is not None and self.state is State.ASSIGNING:
+        if self.auth is not None and self.state is State.ASSIGNING and self.assignment is None:
             self.assignment = assignment
             try:
                 ike_auth.negotiate_child(self, self.auth, assignment)
@@ -453,7 +453,7 @@ class IkeSa:
         self.timers.set(own, at)
 
     def retry_delay_s(self, failures: int) -> float:
-        """How long to wait after so many TEMPORARY_FAILUREs; by chance, for the peer may be waiting for us as well."""
+        """How long to wait after so many TEMPORARY_FAILUREs; by chance, for the peer may wait as well."""
         return self.config.retry_delay_s * failures * (0.5 + self.random(1)[0] / 256)
 
     @property

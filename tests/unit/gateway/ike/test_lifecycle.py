@@ -6,6 +6,7 @@ import pytest
 
 from gateway.ike import events
 from gateway.ike.constants import ExchangeType, NotifyType, PayloadType, ProtocolId
+from gateway.ike.errors import IkeError
 from gateway.ike.events import CloseCause, SaEstablished
 from gateway.ike.payloads.delete import Delete
 from gateway.ike.payloads.notify import Notify, notify_payload
@@ -146,12 +147,12 @@ class TestRekeying:
             (PayloadType.NONCE, b"n" * 32),
         )
 
-    def test_is_refused_and_the_sa_stays(self) -> None:
+    def test_without_selectors_breaks_the_protocol(self) -> None:
         wire = Wire()
         _, initiator = up(wire)
         answer = ask(wire, initiator, ExchangeType.CREATE_CHILD_SA, *self.request(initiator))
-        assert notifies(answer) == [NotifyType.NO_ADDITIONAL_SAS]
-        assert (wire.state, len(wire.children)) == (State.ESTABLISHED, 1)
+        assert notifies(answer) == [NotifyType.INVALID_SYNTAX]
+        assert (wire.state, wire.children) == (State.CLOSED, {})
 
     def test_while_our_delete_is_on_its_way(self) -> None:
         wire = Wire()

@@ -279,10 +279,10 @@ class TestIkeSa:
         pair.do(end, RekeyIke())
         rekey_child(pair, other(pair, end))
         pair.run()
-        assert before_ike.state is State.ESTABLISHED
+        assert end.sa is before_ike
         pair.advance(SETTLED_S)
         pair.assert_agreed()
-        assert before_ike.state is State.CLOSED
+        assert before_ike not in end.responder.sas()
         assert end.live != [before_child]
 
     @SIDES
@@ -353,24 +353,26 @@ class TestOtherSelectors:
 
     def test_a_new_child_sa_takes_the_place_of_the_old_one(self) -> None:
         pair = Pair()
-        right = pair.right.sa
-        right.assignment = Assignment(virtual_ipv4=None, virtual_ipv6=None, networks=(IPv4Network(RIGHT),), dns=())
         (before,) = pair.left.live
-        # What the peer takes its remote side to be is wide; the gateway's choice narrows it.
-        right.assignment = Assignment(pair.left.live[0].local_selectors and _LEFT, None, (IPv4Network(RIGHT),), ())
         self.narrowed(pair, "10.1.0.1/32")
         pair.advance(SETTLED_S)
         pair.assert_agreed()
         assert pair.left.live != [before]
+
+    def test_what_the_peer_refuses_is_told(self) -> None:
+        pair = Pair()
+        pair.right.refuse = TemporaryFailure("no room")
+        (before,) = pair.left.live
+        self.narrowed(pair, "10.1.0.1/32")
+        pair.advance(10 * SETTLED_S)
+        assert [(event.spi_in, event.rekeying) for event in pair.left.seen(ChildRefused)] == [(before.spi_in, False)]
+        assert pair.left.live == [before]
 
     def test_nothing_that_may_be_reached_leaves_no_child_sa(self) -> None:
         pair = Pair()
         self.narrowed(pair)
         pair.advance(SETTLED_S)
         pair.assert_agreed(children=0)
-
-
-_LEFT = Pair().right.sa.assignment.virtual_ipv4  # type: ignore[union-attr]
 
 
 class TestABadNetwork:

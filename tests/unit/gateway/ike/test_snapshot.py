@@ -97,7 +97,8 @@ def test_nothing_is_lost() -> None:
     client = wire.connect(every_kind(), local=Path("10.0.0.2", 500, "192.0.2.200", 500), outer=outer)
     before = facts(wire.sa)
     # The cached response is several fragments here.
-    assert len(before["peer"][1]) > 1
+    (answered,) = before["peer"][1].values()
+    assert len(answered.response) > 1
     assert (before["nat_local"], before["nat_remote"], before["peer_fragments"]) == (True, True, True)
     sa = restart(wire)
     assert facts(sa) == before
@@ -233,13 +234,13 @@ def read(wire: Wire, data: bytes) -> IkeSa:
 class TestBytesThatAreNoSnapshot:
     @pytest.mark.parametrize(
         "data",
-        [b"", b"{", b"{}", b"[]", b"null", b"7", b'"text"', b"\xff\xfe", b'{"version":1}', b"[" * 100_000, b"NaN"],
+        [b"", b"{", b"{}", b"[]", b"null", b"7", b'"text"', b"\xff\xfe", b'{"version":2}', b"[" * 100_000, b"NaN"],
     )
     def test_garbage(self, good: tuple[Wire, bytes], data: bytes) -> None:
         with pytest.raises(SnapshotError):
             read(good[0], data)
 
-    @pytest.mark.parametrize("version", [0, 2, 99, "1", None])
+    @pytest.mark.parametrize("version", [0, 1, 99, "1", None])
     def test_another_version(self, good: tuple[Wire, bytes], version: object) -> None:
         record = json.loads(good[1])
         record["version"] = version
