@@ -22,7 +22,13 @@ from gateway.transport import Transport
 
 PORT = 4500
 TUN = "static0"
-_MAC_BYTES = {"NONE": 0, "HMAC_SHA2_256_128": 32, "HMAC_SHA2_384_192": 48, "HMAC_SHA2_512_256": 64}
+_MAC_BYTES = {
+    "NONE": 0,
+    "HMAC_SHA1_96": 20,
+    "HMAC_SHA2_256_128": 32,
+    "HMAC_SHA2_384_192": 48,
+    "HMAC_SHA2_512_256": 64,
+}
 
 
 @dataclass(frozen=True)

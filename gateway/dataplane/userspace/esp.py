@@ -190,7 +190,7 @@ class AeadOpener:
 
 
 class CbcSealer:
-    """AES-CBC (RFC 3602) with HMAC-SHA2 (RFC 4868) over header, IV and ciphertext.
+    """AES-CBC (RFC 3602) with HMAC (RFC 4868, RFC 2404) over header, IV and ciphertext.
 
     One cipher context serves all packets: a random block goes in ahead of each payload, and what it encrypts to
     is the packet's IV, which no one can know beforehand (RFC 3602 section 3).

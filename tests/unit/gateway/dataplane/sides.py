@@ -229,7 +229,7 @@ def child_sa(
 ) -> ChildSa:
     """The gateway's half of a child SA with one client."""
     salt = 0 if suite.cipher is EspCipher.AES_CBC else 4
-    mac_bytes = {12: 32, 13: 48, 14: 64}.get(suite.integrity.value, 0)
+    mac_bytes = {2: 20, 12: 32, 13: 48, 14: 64}.get(suite.integrity.value, 0)
     first, second = (
         EspKeys(bytes([fill]) * (suite.key_bits // 8 + salt), bytes([fill + 1]) * mac_bytes) for fill in (10, 20)
     )
