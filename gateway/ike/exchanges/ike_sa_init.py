@@ -14,7 +14,6 @@ from gateway.ike.authentication import SUPPORTED_HASHES, hash_algorithms_to_byte
 from gateway.ike.config import ResponderConfig
 from gateway.ike.constants import CertEncoding, ExchangeType, Flag, Group, NotifyType, PayloadType
 from gateway.ike.crypto import key_exchange
-from gateway.ike.crypto.prf import PRF_BYTES
 from gateway.ike.errors import IkeError, InvalidSyntax
 from gateway.ike.exchanges.child_sa import NONCE_BYTES, checked_nonce
 from gateway.ike.exchanges.ike_intermediate import Intermediate
@@ -80,14 +79,12 @@ def choose(request: InitRequest, config: ResponderConfig) -> tuple[IkeSuite, byt
     Raises:
         NoProposalChosen: nothing acceptable.
         InvalidKePayload: the KE payload is of another group than the chosen suite.
-        InvalidSyntax: public value or nonce that does not fit the suite.
+        InvalidSyntax: a public value that does not fit the suite.
     """
     intermediate = request.notify(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED) is not None
     suite, answer = answer_ike(request.sa_body, config.policy, request.ke.group, additional=intermediate)
     if len(request.ke.public) != key_exchange.public_value_bytes(suite.group):
         raise InvalidSyntax("length of the KE payload")
-    if len(request.nonce) < PRF_BYTES[suite.prf] // 2:
-        raise InvalidSyntax("nonce shorter than half the PRF's key")
     return suite, answer
 
 
