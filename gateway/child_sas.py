@@ -25,7 +25,7 @@ from gateway.dataplane.interface import (
 from gateway.ike.child import Child
 from gateway.ike.errors import TemporaryFailure
 from gateway.ike.sa import IkeSa, jittered
-from gateway.ike.selectors import TrafficSelector
+from gateway.ike.selectors import TrafficSelector, narrow
 
 HARD_LIFETIME_FACTOR = 1.2
 """How much longer than to its rekeying a child SA may live."""
@@ -77,13 +77,13 @@ class ChildSas:
         except DataPlaneError as error:
             _log.error("child SA not taken into use", spi_in=f"{spi_in:#x}", error=str(error))
 
-    def restrict(self, children: SessionChildren, local_selectors: tuple[TrafficSelector, ...]) -> None:
-        """Let every child SA of a session carry no more than this."""
-        for spi_in in children.spis_in:
+    def restrict(self, sa: IkeSa, allowed: tuple[TrafficSelector, ...]) -> None:
+        """Let every child SA of an IKE SA carry no more than this of what it was made for."""
+        for child in sa.children.values():
             try:
-                self._plane.restrict(spi_in, local_selectors)
+                self._plane.restrict(child.spi_in, narrow(child.local_selectors, allowed))
             except DataPlaneError as error:
-                _log.error("child SA not narrowed, so it is stopped", spi_in=f"{spi_in:#x}", error=str(error))
+                _log.error("child SA not narrowed, so it is stopped", spi_in=f"{child.spi_in:#x}", error=str(error))
 
     def move(self, sa: IkeSa, children: SessionChildren) -> None:
         """The IKE SA's path has changed."""

@@ -16,7 +16,8 @@ import structlog
 from aaa.interface import AaaBackend, Refusal, SignInContext
 from core.rate import TokenBucket
 from gateway.authenticator import Authenticator, log_refusal
-from gateway.control.disconnect import SessionSelector
+from gateway.control.change import SessionChange
+from gateway.control.dynamic_authorization import SessionSelector
 from gateway.ike import events
 from gateway.ike.events import CloseCause, Event
 from gateway.ike.path import Path
@@ -112,6 +113,16 @@ class Engine:
         self._turn(now)
         return len(found)
 
+    def change(self, selector: SessionSelector, change: SessionChange) -> int:
+        """Change what the sessions reach that a CoA-Request names; returns how many. Their packets obey at once."""
+        now = self._clock()
+        found = self.sessions.matching(selector)
+        for session in found:
+            self.sessions.change(session, change, now)
+            self.responder.touch(session.sa)
+        self._turn(now)
+        return len(found)
+
     async def stop(self, timeout_s: float) -> None:
         """Close every SA and give the peers a moment to answer the Deletes."""
         for timer in (self._sweep, self._timer):
@@ -193,8 +204,8 @@ class Engine:
                 self._authenticator.authorise_certificate(sa, chain_der)
             case events.HandshakeFailed(sa, code, reason):
                 self._handshake_failed(sa, code, reason, now)
-            case events.ProposalRefused(remote, client, reason):
-                context = self._context(remote, client, None)
+            case events.ProposalRefused(reason, evidence):
+                context = self._context(evidence.path.remote, evidence.client, None)
                 self._record_failure(context, "no-proposal-chosen", reason, {}, now)
             case events.LivenessWanted(sa):
                 session = self.sessions.of(sa)
@@ -248,7 +259,9 @@ class Engine:
             self.sessions.end(other, CloseCause.REPLACED)
 
     def _child_refused(self, session: Session, spi_in: int, reason: str, now: float, *, rekeying: bool) -> None:
-        """A rekeying can wait, for the client will do it. A session that should reach more has to begin anew."""
+        """A rekeying can wait, for the client will do it, and what should reach less is restricted already. A session
+        that should reach more has to begin anew: the client signs in again and gets it.
+        """
         _log.warning(
             "child SA not replaced",
             session=session.session_id,
@@ -256,6 +269,8 @@ class Engine:
             reason=reason,
             rekeying=rekeying,
         )
+        if not rekeying and self.sessions.is_short_of(session):
+            self._close(session, CloseCause.CHANGED, now)
 
     def _start_refused(self, session: Session, refusal: Refusal) -> None:
         """The device was revoked between the decision and the start of the session."""

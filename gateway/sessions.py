@@ -23,15 +23,17 @@ from aaa.interface import (
 )
 from core.settings import GatewaySettings
 from gateway.child_sas import ChildSas, SessionChildren
-from gateway.control.disconnect import SessionSelector
+from gateway.control.change import SessionChange
+from gateway.control.dynamic_authorization import SessionSelector
 from gateway.dataplane.interface import DataPlane
 from gateway.ike.child import Assignment, Child
 from gateway.ike.errors import InternalAddressFailure
 from gateway.ike.events import AssignmentWanted, CloseCause
 from gateway.ike.path import Path
 from gateway.ike.sa import IkeSa
+from gateway.ike.selectors import TrafficSelector, narrow
 from gateway.pool import Lease, PoolExhausted, Pools
-from gateway.reach import reach_of
+from gateway.reach import Reach, reach_of
 
 _log = structlog.get_logger(__name__)
 
@@ -45,6 +47,7 @@ _TERMINATE_CAUSE = {
     CloseCause.REFUSED: TerminateCause.USER_ERROR,
     CloseCause.HALF_OPEN_TIMEOUT: TerminateCause.USER_ERROR,
     CloseCause.PROTOCOL_ERROR: TerminateCause.NAS_ERROR,
+    CloseCause.CHANGED: TerminateCause.NAS_REQUEST,
     CloseCause.DATA_PLANE: TerminateCause.NAS_ERROR,
 }
 
@@ -59,6 +62,8 @@ class Session:
     conversation: EapConversation | None = None
     access: Access | None = None
     lease: Lease | None = None
+    reach: Reach | None = None
+    """What it may reach now."""
     children: SessionChildren = field(default_factory=SessionChildren)
     next_interim: float = 0.0
     """When accounting is due next, monotonic seconds."""
@@ -125,7 +130,7 @@ class Sessions:
             session.sa.refuse_child(InternalAddressFailure("not authorised"), now)
             return
         self._by_device.setdefault(access.device_id, {})[session.sa] = session
-        reach = reach_of(access, self._settings)
+        reach = session.reach = session.reach or reach_of(access, self._settings)
         wanted = replace(
             wanted,
             wants_ipv4=wanted.wants_ipv4 and reach.has_family(4),
@@ -141,9 +146,7 @@ class Sessions:
                 name = access.pool or "of the gateway"
                 session.sa.refuse_child(InternalAddressFailure(f"pool {name} has no free address"), now)
                 return
-        lease = session.lease
-        assignment = Assignment(lease.ipv4, lease.ipv6, reach.networks, reach.dns, lineage, reach.dns_domains)
-        session.sa.assign(assignment, now)
+        session.sa.assign(_assignment(session.lease, reach, lineage), now)
 
     def _share_lease(self, session: Session, wanted: AssignmentWanted) -> int:
         """Give a device that signs in anew, and asks for the addresses that it still has, just those.
@@ -184,6 +187,8 @@ class Sessions:
         session.started = True
         session.next_interim = now + access.interim_interval_s
         sa.limit_session(access.session_lifetime_s, now)
+        # A change may have come while the client was signing in.
+        self._apply_reach(session, now)
         start = SessionStart(
             session_id=session.session_id,
             access=access,
@@ -254,6 +259,48 @@ class Sessions:
         """The sessions that a Disconnect-Request names, those that are just signing in among them."""
         return [session for session in self if _matches(session, selector)]
 
+    def change(self, session: Session, change: SessionChange, now: float) -> None:
+        """Change what a session reaches and how long it lasts: for its packets at once, for the client by a new child
+        SA; a session that is just signing in gets it when it is up.
+        """
+        access = session.access
+        if access is None:
+            return
+        if change.networks is not None:
+            reach = session.reach or reach_of(access, self._settings)
+            session.reach = replace(reach, networks=change.networks)
+        if change.session_timeout_s is not None:
+            session.access = access = replace(access, session_lifetime_s=change.session_timeout_s)
+            if session.started:
+                session.sa.limit_session(change.session_timeout_s, now)
+        _log.info(
+            "session changed",
+            session=session.session_id,
+            device=access.device_name,
+            rule=change.rule or access.rule,
+            networks=None if change.networks is None else [str(network) for network in change.networks],
+            reason=change.reason,
+        )
+        self._apply_reach(session, now)
+
+    def _apply_reach(self, session: Session, now: float) -> None:
+        """Let data plane and client know what the session reaches, where that is not what they have."""
+        lease, sa, reach = session.lease, session.sa, session.reach
+        if lease is None or reach is None or not session.started:
+            return
+        if sa.assignment is not None and sa.assignment.networks == reach.networks:
+            return
+        self._child_sas.restrict(sa, tuple(map(TrafficSelector.from_network, reach.networks)))
+        sa.reassign(_assignment(lease, reach, 0), now)
+
+    def is_short_of(self, session: Session) -> bool:
+        """Whether the session may reach more than any of its child SAs does."""
+        allowed = session.reach.networks if session.reach is not None else ()
+        selectors = [selector for child in session.sa.children.values() for selector in child.local_selectors]
+        families = {selector.version for selector in selectors}
+        wanted = tuple(TrafficSelector.from_network(n) for n in allowed if n.version in families)
+        return set(narrow(wanted, tuple(selectors))) != set(narrow(wanted, wanted))
+
     # --- Going down -----------------------------------------------------------------------------------------
 
     def child_deleted(self, session: Session, spi_in: int) -> None:
@@ -306,6 +353,10 @@ class Sessions:
             counters.packets_out,
             session.sa.path.remote_text,
         )
+
+
+def _assignment(lease: Lease, reach: Reach, lineage: int) -> Assignment:
+    return Assignment(lease.ipv4, lease.ipv6, reach.networks, reach.dns, lineage, reach.dns_domains)
 
 
 def _matches(session: Session, selector: SessionSelector) -> bool:

@@ -1,4 +1,4 @@
-"""The UDP socket on which Disconnect-Requests arrive; RFC 5176 and all decisions are in `disconnect`."""
+"""The UDP socket on which Disconnect- and CoA-Requests arrive; RFC 5176 itself is in `dynamic_authorization`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import structlog
 
 from core.errors import OstiaryError
 from core.rate import TokenBucket
-from gateway.control.disconnect import MAX_PACKET_BYTES, DisconnectServer
+from gateway.control.dynamic_authorization import MAX_PACKET_BYTES, DynamicAuthorizationServer
 
 COMPLAINTS_PER_S, COMPLAINTS_BURST = 0.2, 20.0
 """Log lines that whoever reaches the socket can cause."""
@@ -31,7 +31,7 @@ class ControlListener:
         loop: asyncio.AbstractEventLoop,
         address: IPv4Address | IPv6Address,
         port: int,
-        server: DisconnectServer,
+        server: DynamicAuthorizationServer,
     ) -> None:
         self._loop = loop
         self._server = server
@@ -56,7 +56,7 @@ class ControlListener:
         try:
             answer = self._server.receive_datagram(data, time.time())
         except Exception:
-            _log.exception("Disconnect-Request dropped by a fault of ours", source=source[0])
+            _log.exception("dynamic authorization request dropped by a fault of ours", source=source[0])
             return
         if answer is None:
             self._complain(source[0])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from gateway.ike.child import Child
 
 if TYPE_CHECKING:
+    from gateway.ike.evidence import Evidence
     from gateway.ike.sa import IkeSa
 
 
@@ -28,6 +29,7 @@ class CloseCause(Enum):
     REFUSED = "refused"
     HALF_OPEN_TIMEOUT = "the client did not go on with the handshake"
     PROTOCOL_ERROR = "the client broke the protocol"
+    CHANGED = "the session may reach more, and the client took no new child SA"
     DATA_PLANE = "the data plane could not carry it"
 
 
@@ -157,15 +159,16 @@ class HandshakeFailed:
     sa: IkeSa
     code: str
     reason: str
+    evidence: Evidence
+    """Of the moment before the SA was emptied."""
 
 
 @dataclass(slots=True)
 class ProposalRefused:
     """An IKE_SA_INIT that offered nothing acceptable; there is no SA."""
 
-    remote: str
-    client: str
     reason: str
+    evidence: Evidence
 
 
 @dataclass(slots=True)

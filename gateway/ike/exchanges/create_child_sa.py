@@ -206,6 +206,7 @@ class CreateChild:
             self._local = reachable_selectors(assignment, [selector.version for selector in self._remote])
             if not self._local:
                 sa.delete_children([old], now)
+            if not self._local or set(self._local) == set(old.local_selectors):
                 return None
         group = self._group or old.suite.group
         self._spi_in, self._nonce = sa.owner.new_child_spi(), sa.random(NONCE_BYTES)

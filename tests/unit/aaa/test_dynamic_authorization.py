@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from aaa.dynamic_authorization import Answer, DisconnectRequest, Peer, Selector
 from core.secrets import Secret
-from gateway.control.disconnect import DisconnectServer, SessionSelector
+from gateway.control.dynamic_authorization import DynamicAuthorizationServer, SessionSelector
 
 SECRET = b"a shared secret of thirty-two bytes"
 PEER = Peer("gateway-1", "192.0.2.1", 3799, Secret(SECRET))
@@ -156,7 +156,7 @@ def test_with_the_gateways_server(ended: int) -> None:
         asked.append(selector)
         return ended
 
-    server = DisconnectServer("gateway-1", SECRET, disconnect)
+    server = DynamicAuthorizationServer("gateway-1", SECRET, disconnect)
     request = _request()
     answer = server.receive_datagram(request.data, NOW + 3)
     assert answer is not None
@@ -172,7 +172,7 @@ def test_with_the_gateways_server(ended: int) -> None:
 
 
 def test_another_gateway_says_that_it_is_not_meant() -> None:
-    server = DisconnectServer("gateway-2", SECRET, lambda _: 1)
+    server = DynamicAuthorizationServer("gateway-2", SECRET, lambda _: 1)
     request = _request()
     answer = server.receive_datagram(request.data, NOW)
     assert answer is not None

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from aaa.dynamic_authorization import DisconnectRequest as ClientRequest
 from aaa.dynamic_authorization import Peer, Selector
 from core.secrets import Secret
-from gateway.control.disconnect import (
+from gateway.control.dynamic_authorization import (
     MAX_ATTRIBUTES,
     MAX_PACKET_BYTES,
     TIMESTAMP_WINDOW_S,
-    DisconnectServer,
+    DynamicAuthorizationServer,
     ErrorCause,
     SessionSelector,
 )
@@ -82,7 +82,7 @@ class Gateway:
     def __init__(self, sessions: int = 1) -> None:
         self.sessions = sessions
         self.asked: list[SessionSelector] = []
-        self.server = DisconnectServer(NAME, SECRET, self._disconnect)
+        self.server = DynamicAuthorizationServer(NAME, SECRET, self._disconnect)
 
     def _disconnect(self, selector: SessionSelector) -> int:
         self.asked.append(selector)

@@ -1,4 +1,4 @@
-"""Disconnect-Requests, sans-IO: a datagram and the time in, the answer out.
+"""Disconnect-Requests and CoA-Requests (RFC 5176), sans-IO: a datagram and the time in, the answer out.
 
 Demanded of every request: a correct Request Authenticator, a Message-Authenticator, an Event-Timestamp near
 now. A repeated request gets the earlier answer, and is not carried out again: wherever it comes from, and for as
@@ -15,7 +15,9 @@ from enum import IntEnum
 from typing import Any
 
 from pyrad.dictionary import Dictionary
-from pyrad.packet import CoAPacket, DisconnectACK, DisconnectNAK, DisconnectRequest
+from pyrad.packet import CoAACK, CoANAK, CoAPacket, CoARequest, DisconnectACK, DisconnectNAK, DisconnectRequest
+
+from gateway.control.change import BadFilterRule, SessionChange, parse_filter_rules
 
 TIMESTAMP_WINDOW_S = 300.0
 """RFC 5176 section 6.3."""
@@ -29,8 +31,10 @@ ATTRIBUTE User-Name 1 string
 ATTRIBUTE NAS-IP-Address 4 ipaddr
 ATTRIBUTE NAS-Port 5 integer
 ATTRIBUTE Framed-IP-Address 8 ipaddr
+ATTRIBUTE Filter-Id 11 string
 ATTRIBUTE Reply-Message 18 string
 ATTRIBUTE State 24 octets
+ATTRIBUTE Session-Timeout 27 integer
 ATTRIBUTE Called-Station-Id 30 string
 ATTRIBUTE Calling-Station-Id 31 string
 ATTRIBUTE NAS-Identifier 32 string
@@ -42,6 +46,7 @@ ATTRIBUTE Event-Timestamp 55 date
 ATTRIBUTE Message-Authenticator 80 octets
 ATTRIBUTE NAS-Port-Id 87 string
 ATTRIBUTE Chargeable-User-Identity 89 string
+ATTRIBUTE NAS-Filter-Rule 92 octets
 ATTRIBUTE NAS-IPv6-Address 95 ipv6addr
 ATTRIBUTE Error-Cause 101 integer
 """
@@ -55,12 +60,13 @@ class ErrorCause(IntEnum):
     MISSING_ATTRIBUTE = 402
     NAS_IDENTIFICATION_MISMATCH = 403
     INVALID_REQUEST = 404
+    INVALID_ATTRIBUTE_VALUE = 407
     SESSION_CONTEXT_NOT_FOUND = 503
 
 
 @dataclass(frozen=True, slots=True)
 class SessionSelector:
-    """What names the sessions to end; all that is given must match (RFC 5176 section 3)."""
+    """What names the sessions that are meant; all that is given must match (RFC 5176 section 3)."""
 
     session_id: str | None
     chargeable_identity: str | None
@@ -70,6 +76,8 @@ class SessionSelector:
 
 Disconnect = Callable[[SessionSelector], int]
 """Ends the sessions that match and returns how many there were."""
+Change = Callable[[SessionSelector, SessionChange], int]
+"""Changes the sessions that match and returns how many there were; it holds for their packets when it returns."""
 
 _IDENTIFIERS = {
     "Acct-Session-Id": "session_id",
@@ -81,21 +89,26 @@ _OTHER_ALLOWED = frozenset(
     ("NAS-Identifier", "Event-Timestamp", "Message-Authenticator", "Proxy-State", "Reply-Message",
      "Acct-Terminate-Cause")
 )  # fmt: skip
+_CHANGES = frozenset(("NAS-Filter-Rule", "Session-Timeout", "Filter-Id"))
+"""What only a CoA-Request may carry."""
+_ANSWERS = {DisconnectRequest: (DisconnectACK, DisconnectNAK, "ended"), CoARequest: (CoAACK, CoANAK, "changed")}
 
 
-class DisconnectServer:
-    """Answers Disconnect-Requests for one gateway.
+class DynamicAuthorizationServer:
+    """Answers Disconnect-Requests and CoA-Requests for one gateway.
 
     Args:
         nas_identifier: the gateway's name.
         secret: shared with those who may disconnect.
         disconnect: ends sessions.
+        change: changes sessions.
     """
 
-    def __init__(self, nas_identifier: str, secret: bytes, disconnect: Disconnect) -> None:
+    def __init__(self, nas_identifier: str, secret: bytes, disconnect: Disconnect, change: Change) -> None:
         self._nas_identifier = nas_identifier
         self._secret = secret
         self._disconnect = disconnect
+        self._change = change
         self._dictionary = Dictionary(io.StringIO(_DICTIONARY))
         self._answers: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
         """By Request Authenticator, which covers the whole request: until when to remember, and the answer."""
@@ -130,7 +143,7 @@ class DisconnectServer:
 
     def _authentic(self, data: bytes) -> Any | None:
         """The request, or None: lengths and attribute count before decoding, both authenticators after it."""
-        if not MIN_PACKET_BYTES <= len(data) <= MAX_PACKET_BYTES or data[0] != DisconnectRequest:
+        if not MIN_PACKET_BYTES <= len(data) <= MAX_PACKET_BYTES or data[0] not in _ANSWERS:
             return None
         length = int.from_bytes(data[2:4], "big")
         if not MIN_PACKET_BYTES <= length <= len(data):
@@ -164,12 +177,21 @@ class DisconnectServer:
             elif name == "NAS-Identifier":
                 if request[code] != [self._nas_identifier.encode()]:
                     return ErrorCause.NAS_IDENTIFICATION_MISMATCH, 0
+            elif name in _CHANGES and request.code == CoARequest:
+                continue
             elif name not in _OTHER_ALLOWED:
                 return ErrorCause.UNSUPPORTED_ATTRIBUTE, 0
         if not given:
             return ErrorCause.MISSING_ATTRIBUTE, 0
         fields = dict.fromkeys(("session_id", "chargeable_identity", "user_name", "framed_ipv4"))
-        count = self._disconnect(SessionSelector(**{**fields, **given}))
+        selector = SessionSelector(**{**fields, **given})
+        if request.code == CoARequest:
+            change = _session_change(request)
+            if isinstance(change, ErrorCause):
+                return change, 0
+            count = self._change(selector, change)
+        else:
+            count = self._disconnect(selector)
         return (None, count) if count else (ErrorCause.SESSION_CONTEXT_NOT_FOUND, 0)
 
     def _name_of(self, code: object) -> str | None:
@@ -180,15 +202,33 @@ class DisconnectServer:
     @staticmethod
     def _answer(request: Any, cause: ErrorCause | None, count: int) -> bytes:
         reply = request.CreateReply(message_authenticator=True)
-        reply.code = DisconnectACK if cause is None else DisconnectNAK
+        acknowledged, refused, verb = _ANSWERS[request.code]
+        reply.code = acknowledged if cause is None else refused
         if cause is not None:
             reply["Error-Cause"] = int(cause)
         else:
-            reply["Reply-Message"] = f"{count} {'session' if count == 1 else 'sessions'} ended"
+            reply["Reply-Message"] = f"{count} {'session' if count == 1 else 'sessions'} {verb}"
         if "Proxy-State" in request:
             # Whatever proxies the request came through find their way back by these (RFC 5176 section 3.1).
             reply["Proxy-State"] = request["Proxy-State"]
         return bytes(reply.ReplyPacket())
+
+
+def _session_change(request: Any) -> SessionChange | ErrorCause:
+    """All of it is sound, or nothing is changed (RFC 5176 section 2.2)."""
+    timeouts, rules, messages = request.get(27, []), request.get(11, []), request.get(18, [])
+    if any(len(value) != 4 for value in timeouts) or len(timeouts) > 1 or len(rules) > 1:
+        return ErrorCause.INVALID_ATTRIBUTE_VALUE
+    try:
+        change = SessionChange(
+            networks=parse_filter_rules(request[92]) if 92 in request else None,
+            session_timeout_s=int.from_bytes(timeouts[0], "big") if timeouts else None,
+            rule=rules[0].decode() if rules else None,
+            reason=b"".join(messages).decode("utf-8", "replace"),
+        )
+    except (BadFilterRule, UnicodeDecodeError):
+        return ErrorCause.INVALID_ATTRIBUTE_VALUE
+    return ErrorCause.MISSING_ATTRIBUTE if change.is_empty else change
 
 
 def _timestamp(request: Any) -> int | None:
