@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -48,6 +49,7 @@ def issue(
     not_before: datetime = NOW - timedelta(days=1),
     not_after: datetime = NOW + timedelta(days=30),
     padding_bytes: int = 0,
+    names: Sequence[x509.GeneralName] = (),
 ) -> Issued:
     """A certificate; self-signed without an issuer. `padding_bytes` makes it as long as one likes."""
     key = key or ec.generate_private_key(ec.SECP256R1())
@@ -68,6 +70,8 @@ def issue(
         builder = builder.add_extension(can_sign, critical=True)
     if usage is not None:
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     if padding_bytes:
         filler = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.32473.1"), bytes(padding_bytes))
         builder = builder.add_extension(filler, critical=False)

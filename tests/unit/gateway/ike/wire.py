@@ -68,6 +68,7 @@ class Aaa:
     """The decision, after the credential has been found good."""
     networks: tuple[IPv4Network | IPv6Network, ...] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
     dns: tuple[IPv4Address | IPv6Address, ...] = (IPv4Address("10.99.0.1"), IPv6Address("fd99::1"))
+    dns_domains: tuple[str, ...] = ()
     no_address: IkeError | None = None
     """Why there is no address."""
     not_installed: IkeError | None = None
@@ -320,6 +321,7 @@ class Wire:
             IPv6Address("fd99::") + number if event.wants_ipv6 else None,
             self.aaa.networks,
             self.aaa.dns,
+            dns_domains=self.aaa.dns_domains,
         )
         self._answer(sa, lambda: sa.assign(assignment, self.now))
 
