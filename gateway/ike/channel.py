@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from gateway.ike.constants import IKE_HEADER_BYTES, IKE_VERSION, ExchangeType, Flag, PayloadType
 from gateway.ike.crypto.protection import Protection, make_protection
 from gateway.ike.errors import InvalidSyntax
-from gateway.ike.fragments import FRAGMENT_NUMBERS, Fragment, Reassembly, cut
+from gateway.ike.fragments import FRAGMENT_NUMBERS, Fragment, Incomplete, Reassembly, cut
 from gateway.ike.keymat import IkeKeys
 from gateway.ike.message import Header, Payloads, chain, parse_payloads
 from gateway.ike.proposals import IkeSuite
@@ -35,6 +35,7 @@ class Channel:
         "_spis",
         "first_datagram",
         "fragmentation",
+        "message_fragments",
         "room_bytes",
     )
 
@@ -52,6 +53,8 @@ class Channel:
         self._requests, self._responses = Reassembly(), Reassembly()
         self.first_datagram = b""
         """Of the message that `open` returned last: its first fragment, where it came in several."""
+        self.message_fragments = 1
+        """In how many fragments that message came."""
         self.fragmentation = False
         """Both sides announced IKEV2_FRAGMENTATION_SUPPORTED."""
         self.room_bytes = 0
@@ -61,6 +64,11 @@ class Channel:
         """Allow fragmentation with datagrams of this size, IP header included."""
         self.fragmentation = True
         self.room_bytes = ip_datagram_bytes - _IP_HEADER_BYTES[ip_version] - _UDP_AND_MARKER_BYTES
+
+    @property
+    def incomplete_request(self) -> Incomplete | None:
+        """The peer's request of which fragments are missing, if there is one."""
+        return self._requests.incomplete
 
     def seal(self, exchange: ExchangeType, message_id: int, payloads: OutPayloads, *, response: bool) -> list[bytes]:
         """Encrypt a message; several datagrams where it has to be fragmented."""
@@ -115,6 +123,7 @@ class Channel:
             try:
                 plain = self._inbound.open(data[:offset], data[offset:])
                 self.first_datagram = data
+                self.message_fragments = 1
                 return _parse(Fragment(first, plain, data))
             except InvalidSyntax as error:
                 raise AuthenticButInvalid(str(error)) from None
@@ -140,6 +149,7 @@ class Channel:
             if whole is None:
                 return None
             self.first_datagram = whole.datagram
+            self.message_fragments = total
             return _parse(whole)
         except InvalidSyntax as error:
             raise AuthenticButInvalid(str(error)) from None

@@ -23,6 +23,16 @@ class Fragment(NamedTuple):
     datagram: bytes
 
 
+class Incomplete(NamedTuple):
+    """A message of which fragments are missing."""
+
+    arrived: tuple[int, ...]
+    """Their numbers, from 1 on."""
+    total: int
+    largest_bytes: int
+    """What the largest of them carries, without headers."""
+
+
 class Reassembly:
     """The fragments of one message. Only fragments whose ICV has verified are handed in."""
 
@@ -35,6 +45,14 @@ class Reassembly:
     def _reset(self, total: int) -> None:
         self._total, self._size = total, 0
         self._parts: dict[int, Fragment] = {}
+
+    @property
+    def incomplete(self) -> Incomplete | None:
+        """What is there of a message that is not complete; None where nothing is."""
+        if not self._parts:
+            return None
+        largest = max(len(part.plain) for part in self._parts.values())
+        return Incomplete(tuple(sorted(self._parts)), self._total, largest)
 
     def clear(self) -> None:
         """Forget what was collected."""

@@ -19,6 +19,7 @@ from gateway.ike.constants import IKE_HEADER_BYTES, IKE_VERSION, ExchangeType, F
 from gateway.ike.cookie import CookieJar
 from gateway.ike.errors import IkeError, InvalidSyntax, NoProposalChosen
 from gateway.ike.events import CloseCause, Event, ProposalRefused
+from gateway.ike.evidence import Evidence
 from gateway.ike.exchanges import ike_sa_init
 from gateway.ike.message import Header, clear_message, parse_payloads
 from gateway.ike.path import Path
@@ -212,6 +213,8 @@ class Responder:
             # However far the handshake has come since: this request is in the clear, so is what it gets.
             if data == half_open.init_request:
                 self.transmit(half_open.init_response, path)
+                if half_open.trace is not None:
+                    half_open.trace.init_repeats += 1
             return
         try:
             self._begin(header, data, path, now)
@@ -242,7 +245,8 @@ class Responder:
         try:
             suite, answer = ike_sa_init.choose(request, self.config)
         except NoProposalChosen as error:
-            self.emit(ProposalRefused(path.remote, request.client, str(error)))
+            evidence = Evidence(self.config, path, request.client, offer=request.sa_body)
+            self.emit(ProposalRefused(str(error), evidence))
             raise
         sa = IkeSa(
             self, self.config, self._random, spi_i=header.spi_i, spi_r=self.new_ike_spi(), suite=suite, path=path

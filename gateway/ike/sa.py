@@ -30,6 +30,7 @@ from gateway.ike.events import (
     SaClosed,
     SaRekeyed,
 )
+from gateway.ike.evidence import evidence_of
 from gateway.ike.exchanges import create_child_sa, ike_auth, ike_intermediate, informational, rekey_ike
 from gateway.ike.exchanges.own import OwnExchange
 from gateway.ike.keymat import IkeKeys, derive_ike_keys
@@ -39,6 +40,7 @@ from gateway.ike.payloads.notify import Notify, notify_payload
 from gateway.ike.proposals import IkeSuite
 from gateway.ike.states import ALIVE, UNFINISHED, Input, State, transition
 from gateway.ike.timers import Timer, Timers
+from gateway.ike.trace import Trace
 from gateway.ike.window import OwnRequest, PeerRequests, Verdict
 
 MIN_MSK_BYTES = 64
@@ -132,6 +134,7 @@ class IkeSa:
         "state",
         "suite",
         "timers",
+        "trace",
     )
 
     def __init__(
@@ -197,6 +200,8 @@ class IkeSa:
         """When the last authentic message came, monotonic seconds."""
         self.new_keys = TokenBucket(NEW_KEYS_PER_S, NEW_KEYS_BURST, 0.0)
         self.timers = Timers()
+        self.trace: Trace | None = None
+        """Of the handshake, until a little after it; an SA that came from rekeying or a snapshot has none."""
         self.scheduled_at: float | None = None
         """The responder's note of the timer that it has queued."""
 
@@ -217,7 +222,8 @@ class IkeSa:
             else:
                 self._receive_request(header, data, path, now)
         except (IntegrityError, InvalidSyntax):
-            return
+            if self.trace is not None:
+                self.trace.damaged += 1
 
     def get_timer(self) -> float | None:
         """When `handle_timer` has to be called next, monotonic seconds."""
@@ -240,8 +246,7 @@ class IkeSa:
     def _serve_timer(self, key: object, now: float) -> None:
         match key:
             case Timer.HALF_OPEN:
-                if self.auth is not None:
-                    self.report_failure("handshake-timeout", CloseCause.HALF_OPEN_TIMEOUT.value)
+                self.report_failure("handshake-timeout", CloseCause.HALF_OPEN_TIMEOUT.value)
                 self._end(Input.TIMEOUT, CloseCause.HALF_OPEN_TIMEOUT, now)
             case Timer.DELETE:
                 self.initiate(informational.DeleteIke(), now)
@@ -250,6 +255,8 @@ class IkeSa:
             case Timer.REKEY:
                 self.initiate(rekey_ike.RekeyIke(), now)
             case Timer.LIVENESS:
+                # Whatever a client had against our last answer, it would have said by now.
+                self.trace = None
                 self.timers.set(Timer.LIVENESS, now + self.config.dpd_interval_s)
                 if self.own.message_id is None:
                     self._owner.emit(LivenessWanted(self))
@@ -441,6 +448,8 @@ class IkeSa:
         answered_id = self.peer.current if message_id is None else message_id
         datagrams = self.channel.seal(exchange, answered_id, payloads, response=True)
         self.peer.answer(answered_id, datagrams)
+        if self.trace is not None:
+            self.trace.answer(datagrams)
         self._send_all(datagrams)
 
     def initiate(self, own: OwnExchange, now: float) -> None:
@@ -498,7 +507,7 @@ class IkeSa:
 
     def report_failure(self, code: str, reason: str) -> None:
         """One event that an operator understands."""
-        self._owner.emit(HandshakeFailed(self, code, reason))
+        self._owner.emit(HandshakeFailed(self, code, reason, evidence_of(self)))
 
     def peer_deleted(self, now: float) -> None:
         """The peer deleted the IKE SA; the answer is out already."""
@@ -568,7 +577,10 @@ class IkeSa:
     def _receive_request(self, header: Header, data: bytes, path: Path, now: float) -> None:
         verdict = self.peer.judge(header.message_id)
         if verdict is Verdict.ANSWERED:
-            self._send_all(self.peer.response_to(header.message_id, data))
+            response = self.peer.response_to(header.message_id, data)
+            if response and self.trace is not None:
+                self.trace.repeated()
+            self._send_all(response)
             return
         if verdict is not Verdict.NEW or self.state is State.CLOSED:
             return
@@ -582,6 +594,8 @@ class IkeSa:
         except (AuthenticButInvalid, UnsupportedCriticalPayload) as error:
             problem = error
         self.peer.begin(header.message_id, channel.first_datagram)
+        if self.trace is not None:
+            self.trace.request(now, header.exchange, path.local_port, channel.message_fragments)
         self._heard(path, now)
         try:
             if payloads is not None:
@@ -749,6 +763,7 @@ class IkeSa:
         self.peer.keep_only_answers()
         self.own.forget()
         self._forget_children()
+        self.trace = None
         self.timers.clear()
         self.timers.set(Timer.LINGER, now + self.config.linger_s)
         if was in UNFINISHED:

@@ -113,6 +113,8 @@ def _begin(sa: IkeSa, payloads: Payloads) -> None:
         configuration = None
     auth_body = payloads.first(PayloadType.AUTH)
     sa.peer_identity = str(identity)
+    if sa.trace is not None:
+        sa.trace.asked_identity = payloads.first(PayloadType.IDR) or b""
     proposals = parse_proposals(payloads.require(PayloadType.SA))
     sa.client = from_ike_auth(sa.client, proposals, configuration)
     sa.auth = state = IkeAuth(

@@ -33,6 +33,7 @@ class InitRequest:
     """A parsed request; nothing in it is authenticated yet."""
 
     sa_body: bytes
+from gateway.ike.trace import Trace
     """The SA payload, parsed when the suite is chosen."""
     ke: KeyExchange
     nonce: bytes
@@ -103,6 +104,7 @@ def accept(sa: IkeSa, request: InitRequest, answer: bytes, data: bytes, path: Pa
         (PayloadType.NONCE, sa.nonce_r),
         notify_payload(
             NotifyType.NAT_DETECTION_SOURCE_IP,
+    sa.trace = Trace(now, path.local_port)
             nat_detection_hash(sa.spi_i, sa.spi_r, path.local, path.local_port),
         ),
         notify_payload(

@@ -308,7 +308,7 @@ class TestRefused:
         ((context, code, reason, detail),) = shell.aaa.failed
         assert (context.remote_address, context.sign_in_id, code) == ("198.51.100.1", "", "no-proposal-chosen")
         assert "AES128_XCBC" in reason
-        assert detail == {"client": "unknown client"}
+        assert detail == {"client": "Android 11"}
 
     def test_a_flood_of_failures_is_counted_but_not_written(self) -> None:
         shell, config = Shell(), mschapv2()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.ike import events
 from gateway.ike.constants import ExchangeType, Flag, NotifyType, PayloadType
 from gateway.ike.events import CloseCause
 from gateway.ike.message import Header, clear_message, parse_payloads
@@ -52,8 +53,9 @@ class TestTimeout:
         wire.advance(0.2)
         assert wire.responder.half_open == 0
         assert wire.causes == [CloseCause.HALF_OPEN_TIMEOUT] * 3
-        # Nothing was known of them: that is no failed sign-in of anyone.
-        assert wire.failures == []
+        assert {code for code, _ in wire.failures} == {"handshake-timeout"}
+        # Nothing was known of them: whoever hears of it can tell that it is no failed sign-in of anyone.
+        assert {event.evidence.state for event in wire.seen(events.HandshakeFailed)} == {State.HALF_OPEN}
         wire.advance(wire.config.linger_s)
         assert wire.responder.sas() == []
 

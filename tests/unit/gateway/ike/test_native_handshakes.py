@@ -94,7 +94,7 @@ def refused(wire: Wire) -> tuple[str, str, str]:
     """Client, offer and policy of the one IKE_SA_INIT that offered nothing acceptable."""
     (event,) = wire.seen(events.ProposalRefused)
     offered, _, allowed = event.reason.partition("; ")
-    return event.client, offered, allowed
+    return event.evidence.client, offered, allowed
 
 
 class TestPolicies:

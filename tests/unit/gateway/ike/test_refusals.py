@@ -60,7 +60,7 @@ class TestBeforeAnSaExists:
         assert (client.phase, client.initiator.error) == (Phase.FAILED, "NO_PROPOSAL_CHOSEN")
         (refused,) = wire.seen(ProposalRefused)
         assert "AES128_XCBC HMAC_SHA1 MODP_4096" in refused.reason
-        assert refused.remote == "198.51.100.1"
+        assert refused.evidence.path.remote == "198.51.100.1"
         assert wire.responder.sas() == []
 
     @pytest.mark.parametrize("nonce", [b"", b"n" * 15, b"n" * 257])
