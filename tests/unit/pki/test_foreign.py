@@ -416,7 +416,7 @@ class TestUsage:
 
 class TestHostileChains:
     @staticmethod
-    def costly(count: int, key: Any, algorithm: hashes.HashAlgorithm) -> list[x509.Certificate]:
+    def costly(count: int, key: Any, algorithm: hashes.SHA512) -> list[x509.Certificate]:
         """CAs that all claim to have issued each other, each with right signatures: many orders to try."""
         made = []
         for number in range(count):
@@ -474,7 +474,7 @@ class TestHostileChains:
     def test_mutations_raise_nothing_else(self) -> None:
         source = random.Random(3)
         original = user_certificate(CORP.issuing, names=[principal("alice@corp.example"), x509.DNSName("a.b")])
-        codes = set()
+        codes: set[str] = set()
         for _ in range(1500):
             body = bytearray(original.tbs_certificate_bytes)
             for _ in range(source.choice((1, 1, 2))):
