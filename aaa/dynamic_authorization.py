@@ -1,10 +1,15 @@
-"""RADIUS dynamic authorization (RFC 5176), the client's side: tells a gateway to end sessions.
+"""RADIUS dynamic authorization (RFC 5176), the client's side: tells a gateway to end sessions, or to change them.
 
     Disconnect-Request   NAS-Identifier            the gateway's name
                          Chargeable-User-Identity  the device, for all its sessions; or
                          Acct-Session-Id           one session
                          Event-Timestamp           against replay
                          Message-Authenticator     always
+    CoA-Request          the same, and
+                         Filter-Id                 the rule that decided
+                         NAS-Filter-Rule           what is reached (RFC 4849); none: the gateway's list
+                         Session-Timeout           seconds that are left
+                         Reply-Message             why
 
 pyrad encodes, decodes and computes the authenticators. By itself it would take an answer without
 Message-Authenticator, and cuts an attribute that runs past the packet's end: both are refused here first.
@@ -16,12 +21,13 @@ import secrets
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 from pyrad import packet as radius
 
+from aaa.interface import Network
 from core.errors import OstiaryError
 from core.secrets import Secret
 
@@ -35,18 +41,21 @@ _SMALLEST_PACKET = 20
 _LARGEST_PACKET = 4096
 _HEADER = struct.Struct("!BBH16s")
 _AUTHENTICATOR_LENGTH = 18
-_LONGEST_TEXT = 253
+_LONGEST_TEXT = _LONGEST_VALUE = 253
 
 
 class Attribute(IntEnum):
     """The attributes used, by their numbers."""
 
+    FILTER_ID = 11
     REPLY_MESSAGE = 18
+    SESSION_TIMEOUT = 27
     NAS_IDENTIFIER = 32
     ACCT_SESSION_ID = 44
     EVENT_TIMESTAMP = 55
     MESSAGE_AUTHENTICATOR = 80
     CHARGEABLE_USER_IDENTITY = 89
+    NAS_FILTER_RULE = 92
     ERROR_CAUSE = 101
 
 
@@ -61,7 +70,7 @@ class NoAnswer(OstiaryError):
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A gateway, as a receiver of Disconnect-Requests."""
+    """A gateway, as a receiver of requests."""
 
     name: str
     address: str
@@ -78,7 +87,18 @@ class Selector:
 
     def __post_init__(self) -> None:
         if (self.device_id is None) == (self.session_id is None):
-            raise ValueError("a Disconnect-Request names a device or a session")
+            raise ValueError("a request names a device or a session")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a session gets from now on."""
+
+    rule: str
+    networks: tuple[Network, ...]
+    """What it may reach; empty is the gateway's own list."""
+    session_timeout_s: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +106,11 @@ class Answer:
     """What the gateway said."""
 
     acknowledged: bool
-    """Disconnect-ACK: the sessions are gone."""
+    """The sessions are gone, or changed."""
     error_cause: int | None
-    """Of a Disconnect-NAK (RFC 5176 section 3.5), where it gave one."""
+    """Of a refusal (RFC 5176 section 3.5), where it gave one."""
     text: str
-    """Its Reply-Message, printable; ours says how many sessions ended."""
+    """Its Reply-Message, printable; ours says how many sessions it was."""
 
     @property
     def settled(self) -> bool:
@@ -98,19 +118,23 @@ class Answer:
         return self.acknowledged or self.error_cause == SESSION_CONTEXT_NOT_FOUND
 
 
-class DisconnectRequest:
+class DynamicRequest:
     """One request: encoded once, so that a retransmission is the same datagram."""
 
-    def __init__(self, peer: Peer, selector: Selector, *, identifier: int, timestamp: int) -> None:
+    def __init__(
+        self, peer: Peer, selector: Selector, change: Change | None = None, *, identifier: int, timestamp: int
+    ) -> None:
         """Encode.
 
         Args:
             peer: whom it is for.
             selector: which sessions.
+            change: what becomes of them; None ends them.
             identifier: 0 to 255; the answer repeats it.
             timestamp: seconds since 1970.
         """
-        packet = radius.CoAPacket(radius.DisconnectRequest, identifier, peer.secret.reveal())
+        code = radius.DisconnectRequest if change is None else radius.CoARequest
+        packet = radius.CoAPacket(code, identifier, peer.secret.reveal())
         packet.add_message_authenticator()
         packet[int(Attribute.NAS_IDENTIFIER)] = [peer.name.encode()]
         if selector.device_id is not None:
@@ -118,6 +142,10 @@ class DisconnectRequest:
         if selector.session_id is not None:
             packet[int(Attribute.ACCT_SESSION_ID)] = [selector.session_id.encode()]
         packet[int(Attribute.EVENT_TIMESTAMP)] = [struct.pack("!I", timestamp)]
+        if change is not None:
+            for kind, values in _change_attributes(change):
+                packet[int(kind)] = values
+        self._acknowledged, self._refused = _ANSWERS[code]
         self._packet = packet
         self.data: bytes = packet.RequestPacket()
 
@@ -128,7 +156,7 @@ class DisconnectRequest:
         """
         if not _is_well_formed(data):
             return None
-        if data[0] not in (radius.DisconnectACK, radius.DisconnectNAK):
+        if data[0] not in (self._acknowledged, self._refused):
             return None
         try:
             reply = self._packet.CreateReply(packet=data)
@@ -137,19 +165,21 @@ class DisconnectRequest:
         except (radius.PacketError, ValueError, struct.error):
             return None
         return Answer(
-            acknowledged=reply.code == radius.DisconnectACK,
+            acknowledged=reply.code == self._acknowledged,
             error_cause=_integer(reply.get(int(Attribute.ERROR_CAUSE), [])),
             text=_text(reply.get(int(Attribute.REPLY_MESSAGE), [])),
         )
 
 
-def disconnect(peer: Peer, selector: Selector, *, timeouts_s: Sequence[float] = TIMEOUTS_S) -> Answer:
-    """Send a Disconnect-Request and wait for the answer, sending it again after each wait.
+def ask(
+    peer: Peer, selector: Selector, change: Change | None = None, *, timeouts_s: Sequence[float] = TIMEOUTS_S
+) -> Answer:
+    """Send a Disconnect-Request or, with a change, a CoA-Request; wait for the answer, asking again after each wait.
 
     Raises:
         NoAnswer: the gateway can't be reached, or kept silent for the sum of the waits.
     """
-    request = DisconnectRequest(peer, selector, identifier=secrets.randbelow(256), timestamp=int(time.time()))
+    request = DynamicRequest(peer, selector, change, identifier=secrets.randbelow(256), timestamp=int(time.time()))
     family = socket.AF_INET6 if ":" in peer.address else socket.AF_INET
     problem = "no answer"
     try:
@@ -176,7 +206,7 @@ def disconnect(peer: Peer, selector: Selector, *, timeouts_s: Sequence[float] = 
     )
 
 
-def _wait(channel: socket.socket, request: DisconnectRequest, deadline: float) -> Answer | None:
+def _wait(channel: socket.socket, request: DynamicRequest, deadline: float) -> Answer | None:
     while (left := deadline - time.monotonic()) > 0:
         channel.settimeout(left)
         try:
@@ -187,6 +217,28 @@ def _wait(channel: socket.socket, request: DisconnectRequest, deadline: float) -
         if answer is not None:
             return answer
     return None
+
+
+def _change_attributes(change: Change) -> Iterator[tuple[Attribute, list[bytes]]]:
+    yield Attribute.FILTER_ID, [change.rule.encode()[:_LONGEST_VALUE]]
+    yield Attribute.SESSION_TIMEOUT, [struct.pack("!I", change.session_timeout_s)]
+    if change.networks:
+        rules = b"\0".join(f"permit in ip from assigned to {network}".encode() for network in change.networks)
+        values = [rules[start : start + _LONGEST_VALUE] for start in range(0, len(rules), _LONGEST_VALUE)]
+        yield Attribute.NAS_FILTER_RULE, values
+    if change.reason:
+        yield Attribute.REPLY_MESSAGE, [_cut(change.reason)]
+
+
+def _cut(text: str) -> bytes:
+    """As much of a text as fits into an attribute, in whole characters."""
+    return text.encode()[:_LONGEST_VALUE].decode("utf-8", "ignore").encode()
+
+
+_ANSWERS = {
+    radius.DisconnectRequest: (radius.DisconnectACK, radius.DisconnectNAK),
+    radius.CoARequest: (radius.CoAACK, radius.CoANAK),
+}
 
 
 def _is_well_formed(data: bytes) -> bool:

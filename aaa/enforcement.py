@@ -1,8 +1,8 @@
-"""The one path by which a device or a session is thrown out.
+"""The one path by which a device or a session is thrown out, or has its access changed.
 
 One transaction changes what is stored (device, certificates), writes the audit event and, for each gateway,
-the row that asks for a Disconnect-Request. Then all gateways are told at once, in parallel; those that do not
-answer are told again by the workers until they have.
+the row that asks for a Disconnect-Request, or for each session the one that asks for a CoA-Request. Then all
+gateways are told at once, in parallel; those that do not answer are told again by the workers until they have.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from aaa import sessions, users
-from aaa.dynamic_authorization import NoAnswer, Peer, Selector, control_secret_name, disconnect
+from aaa.backend import lookups
+from aaa.decision import Context, Rule, decide
+from aaa.dynamic_authorization import Change, NoAnswer, Peer, Selector, ask, control_secret_name
 from aaa.models import Gateway, TunnelSession, User
 from core import audit, jobs, outbox
 from core.audit import Actor
@@ -32,19 +34,23 @@ from posture.models import Device
 
 DISCONNECT = "aaa.disconnect"
 """The kind of outbox item that `deliver` handles."""
+CHANGE = "aaa.change"
+"""The kind of outbox item that `deliver_change` handles."""
 
 _OWN_ATTEMPT_S = 5.0
 """The workers leave a new item alone for this long: whoever wrote it is telling the gateways right now."""
 _MOST_THREADS = 64
+_MOST_SESSIONS = 10_000
+"""Of one device; a gateway lets it have a few."""
 
 
 class NotDisconnected(OstiaryError):
-    """A gateway has not confirmed yet that the sessions are gone."""
+    """A gateway has not confirmed yet that the sessions are gone, or changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayAnswer:
-    """What one gateway said to a Disconnect-Request."""
+    """What one gateway said to a request."""
 
     gateway: str
     acknowledged: bool
@@ -58,7 +64,7 @@ class GatewayAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Enforcement:
-    """What a revocation or a disconnection has done."""
+    """What a revocation, a disconnection or a change of state has done."""
 
     device_name: str
     certificates_revoked: int
@@ -69,12 +75,14 @@ class Enforcement:
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """One Disconnect-Request to be sent, and the outbox item that stands for it."""
+    """One request to be sent, and the outbox item that stands for it."""
 
     outbox_id: int
     peer: Peer
     selector: Selector
     device_name: str
+    change: Change | None = None
+    """None ends the sessions."""
 
 
 def revoke_device(runtime: Runtime, device_id: str, reason: str, actor: Actor) -> Enforcement:
@@ -105,6 +113,36 @@ def revoke_device(runtime: Runtime, device_id: str, reason: str, actor: Actor) -
             inventory.set_state(session, device, inventory.REVOKED, reason, actor, detail=detail)
         orders = _orders(runtime, session, [device])
     return Enforcement(device.name, revoked, _carry_out(runtime, orders), _ms_since(started))
+
+
+def change_device_state(runtime: Runtime, device_id: str, state: str, reason: str, actor: Actor) -> Enforcement:
+    """Put a device into quarantine, or take it out: each of its sessions gets what the rules now give it, at once.
+
+    A session that no rule allows any more ends.
+
+    Args:
+        runtime: of this process.
+        device_id: the device.
+        state: `trusted` or `quarantined`.
+        reason: why, in words for its user.
+        actor: who does it.
+
+    Raises:
+        NotFoundError: there is no such device.
+        ConflictError: the device is revoked, which is final.
+    """
+    started = time.monotonic()
+    with runtime.database.transaction() as session:
+        device = inventory.get(session, device_id)
+        # A session of it that is about to start decides again under this lock, or is among those found below.
+        session.refresh(device, with_for_update=True)
+        inventory.set_state(session, device, state, reason, actor)
+        session.flush()
+        orders = [
+            _change_order(runtime, session, tunnel, reason)
+            for tunnel in sessions.sessions_of_device(session, device.id, live_only=True, limit=_MOST_SESSIONS)
+        ]
+    return Enforcement(device.name, 0, _carry_out(runtime, orders), _ms_since(started))
 
 
 def disconnect_session(runtime: Runtime, session_id: str, reason: str, actor: Actor) -> Enforcement:
@@ -180,6 +218,48 @@ def deliver(runtime: Runtime, payload: Mapping[str, Any]) -> None:
         raise NotDisconnected(answer.detail)
 
 
+def deliver_change(runtime: Runtime, payload: Mapping[str, Any]) -> None:
+    """The outbox handler: give one session again what the rules give it by now, if it is still up.
+
+    Raises:
+        NotDisconnected: its gateway has not confirmed; to be tried again.
+    """
+    with runtime.database.transaction() as session:
+        tunnel = session.get(TunnelSession, payload["session_id"])
+        gateway = session.get(Gateway, payload["gateway"])
+        if tunnel is None or tunnel.ended_at is not None or gateway is None:
+            return
+        peer, change = _peer(runtime, session, gateway), _change_now(runtime, session, tunnel, payload["reason"])
+    answer = _tell(peer, Selector(session_id=tunnel.id), change)
+    if not answer.acknowledged:
+        raise NotDisconnected(answer.detail)
+
+
+def _change_order(runtime: Runtime, session: Session, tunnel: TunnelSession, reason: str) -> _Order:
+    gateway = session.get(Gateway, tunnel.gateway)
+    if gateway is None:
+        raise NotFoundError(f"gateway {tunnel.gateway} of session {tunnel.id} is not known")
+    payload = {"gateway": gateway.name, "session_id": tunnel.id, "reason": reason}
+    item = outbox.add(session, CHANGE, payload, delay_s=_OWN_ATTEMPT_S)
+    change = _change_now(runtime, session, tunnel, reason)
+    return _Order(
+        item.id, _peer(runtime, session, gateway), Selector(session_id=tunnel.id), tunnel.device_name, change
+    )
+
+
+def _change_now(runtime: Runtime, session: Session, tunnel: TunnelSession, reason: str) -> Change | None:
+    """What the rules give a session now; None where they allow it no more."""
+    known = lookups.devices(session.connection(), {tunnel.device_id}).get(tunnel.device_id, lookups.NOTHING)
+    rules = [Rule.from_settings(rule) for rule in runtime.settings.aaa.rules]
+    context = Context(tunnel.method, tunnel.gateway)
+    decision = decide(known.subject, known.device, known.posture, context, rules)
+    if not decision.allowed:
+        return None
+    age_s = (utc_now() - tunnel.started_at).total_seconds()
+    left_s = max(1, round(decision.session_lifetime_s - age_s))
+    return Change(decision.rule, decision.networks, left_s, reason)
+
+
 def _orders(runtime: Runtime, session: Session, devices: Sequence[Device]) -> list[_Order]:
     return [
         _order(runtime, session, gateway, {"gateway": gateway.name, "device_id": device.id}, device.name)
@@ -219,10 +299,10 @@ def _carry_out(runtime: Runtime, orders: Sequence[_Order]) -> list[GatewayAnswer
     if not orders:
         return []
     if len(orders) == 1:
-        answers = [_tell(orders[0].peer, orders[0].selector)]
+        answers = [_tell(orders[0].peer, orders[0].selector, orders[0].change)]
     else:
         with ThreadPoolExecutor(min(len(orders), _MOST_THREADS), thread_name_prefix="disconnect") as threads:
-            answers = list(threads.map(lambda order: _tell(order.peer, order.selector), orders))
+            answers = list(threads.map(lambda order: _tell(order.peer, order.selector, order.change), orders))
     silent = []
     with runtime.database.transaction() as session:
         for order, answer in zip(orders, answers, strict=True):
@@ -240,10 +320,10 @@ def _carry_out(runtime: Runtime, orders: Sequence[_Order]) -> list[GatewayAnswer
     return answers
 
 
-def _tell(peer: Peer, selector: Selector) -> GatewayAnswer:
+def _tell(peer: Peer, selector: Selector, change: Change | None = None) -> GatewayAnswer:
     started = time.monotonic()
     try:
-        answer = disconnect(peer, selector)
+        answer = ask(peer, selector, change)
     except NoAnswer as error:
         return GatewayAnswer(peer.name, False, "", _ms_since(started), error.message)
     elapsed = _ms_since(started)

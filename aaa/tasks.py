@@ -10,5 +10,6 @@ from core.runtime import Runtime
 
 HANDLERS: dict[str, Callable[[Runtime, dict[str, Any]], None]] = {
     enforcement.DISCONNECT: enforcement.deliver,
+    enforcement.CHANGE: enforcement.deliver_change,
 }
 """By the kind of item."""

@@ -266,9 +266,10 @@ class Sessions:
         access = session.access
         if access is None:
             return
-        if change.networks is not None:
+        if change.networks is not None or change.rule is not None:
             reach = session.reach or reach_of(access, self._settings)
-            session.reach = replace(reach, networks=change.networks)
+            networks = self._settings.networks if change.networks is None else change.networks
+            session.reach = replace(reach, networks=networks)
         if change.session_timeout_s is not None:
             session.access = access = replace(access, session_lifetime_s=change.session_timeout_s)
             if session.started:

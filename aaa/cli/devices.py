@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import click
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from aaa import devices, enforcement
 from aaa.cli.files import ClientFiles, FilePassword, file_password
 from aaa.cli.output import emit_enforcement, emit_one
 from aaa.devices import DeviceOverview
+from aaa.enrolment.profile import FILES, ProfileKind, make_profile, profile_kind
+from aaa.enrolment.target import target_for
 from core.cli import cli_actor, emit, json_option, open_runtime
 from core.clock import utc_now
+from core.errors import OstiaryError
 from core.runtime import Runtime
 from core.settings import GatewaySettings
 from pki.authority import CertificateAuthority
@@ -168,6 +172,39 @@ def code(name: str, as_json: bool) -> None:
         _print_settings(runtime.settings.gateway, device_name, facts)
 
 
+@device.command("profile")
+@click.argument("name")
+@click.option("--for", "kind", type=click.Choice(["windows", "apple"]), help="Else as the device's platform says.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The file to write; else ostiary.ps1 or ostiary.mobileconfig in the current folder, - for standard output.",
+)
+def write_profile(name: str, kind: ProfileKind | None, output: Path | None) -> None:
+    """Write what sets up a device's own client: a PowerShell script for Windows, a profile for iOS and macOS."""
+    runtime = open_runtime()
+    with runtime.database.reading() as session:
+        found = inventory.find(session, name)
+        target = target_for(session, runtime.settings, found)
+    kind = kind or profile_kind(found.platform)
+    if kind is None:
+        raise OstiaryError(
+            f"there is no profile for the platform of {found.name} ({found.platform or 'not known'})",
+            fix="say --for windows or --for apple; other clients are set up by hand",
+        )
+    root_der = CertificateAuthority.open(runtime).root.public_bytes(Encoding.DER)
+    content = make_profile(kind, target, root_der)
+    file = output or Path(FILES[kind])
+    if str(file) == "-":
+        click.get_binary_stream("stdout").write(content)
+        return
+    try:
+        file.write_bytes(content)
+    except OSError as error:
+        raise OstiaryError(f"{file} can't be written: {error.strerror}") from error
+    click.echo(f"wrote {file}")
+
+
 @device.command()
 @click.argument("name")
 @click.option("--reason", required=True, help="Why, in words for its user; kept in the audit log.")
@@ -180,6 +217,32 @@ def revoke(name: str, reason: str, as_json: bool) -> None:
     result = enforcement.revoke_device(runtime, device_id, reason, cli_actor())
     done = f"device {result.device_name} is revoked; certificates revoked: {result.certificates_revoked}"
     emit_enforcement(done, result, as_json)
+
+
+@device.command()
+@click.argument("name")
+@click.option("--reason", required=True, help="Why, in words for its user; kept in the audit log.")
+@json_option
+def quarantine(name: str, reason: str, as_json: bool) -> None:
+    """Narrow a device's tunnels to what the rules give a quarantined device, now and without a new sign-in."""
+    _change_state(name, inventory.QUARANTINED, reason, as_json)
+
+
+@device.command()
+@click.argument("name")
+@click.option("--reason", required=True, help="Why, in words for its user; kept in the audit log.")
+@json_option
+def trust(name: str, reason: str, as_json: bool) -> None:
+    """Take a device out of quarantine; its tunnels reach again what the rules give a trusted device."""
+    _change_state(name, inventory.TRUSTED, reason, as_json)
+
+
+def _change_state(name: str, state: str, reason: str, as_json: bool) -> None:
+    runtime = open_runtime()
+    with runtime.database.reading() as session:
+        device_id = inventory.find(session, name).id
+    result = enforcement.change_device_state(runtime, device_id, state, reason, cli_actor())
+    emit_enforcement(f"device {result.device_name} is {state}", result, as_json)
 
 
 def _access_facts(runtime: Runtime, user_name: str, access_code: str, expires_at: datetime) -> dict[str, Any]:

@@ -29,18 +29,18 @@ class SessionChange:
     """New values; None leaves what is."""
 
     networks: tuple[IPv4Network | IPv6Network, ...] | None = None
-    """All that the session may reach; empty for nothing."""
+    """All that the session may reach; empty for nothing. None with a rule is the gateway's own list."""
     session_timeout_s: int | None = None
     """From now on."""
     rule: str | None = None
-    """The name of the access rule that decided (Filter-Id), for the log."""
+    """The name of the access rule that decided (Filter-Id)."""
     reason: str = ""
     """In words, for the log (Reply-Message)."""
 
     @property
     def is_empty(self) -> bool:
         """It changes nothing."""
-        return self.networks is None and self.session_timeout_s is None
+        return self.networks is None and self.session_timeout_s is None and self.rule is None
 
 
 def parse_filter_rules(values: Sequence[bytes]) -> tuple[IPv4Network | IPv6Network, ...]:

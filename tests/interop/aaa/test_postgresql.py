@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select, text
 
 from aaa import enforcement
-from aaa.dynamic_authorization import Answer, Peer, Selector
+from aaa.dynamic_authorization import Answer, Change, Peer, Selector
 from aaa.interface import EapAccepted, EapRejected, TerminateCause
 from aaa.models import TunnelSession
 from core.runtime import Runtime
@@ -67,11 +67,11 @@ def test_no_session_begins_behind_a_revocation(driver: Driver, monkeypatch: pyte
     assert isinstance(accepted, EapAccepted)
     at_disconnect: list[set[str]] = []
 
-    def disconnect(_peer: Peer, _selector: Selector) -> Answer:
+    def ask(_peer: Peer, _selector: Selector, _change: Change | None = None) -> Answer:
         at_disconnect.append(_live(driver.runtime))
         return Answer(True, None, "")
 
-    monkeypatch.setattr(enforcement, "disconnect", disconnect)
+    monkeypatch.setattr(enforcement, "ask", ask)
     revoker = threading.Thread(
         target=enforcement.revoke_device,
         args=(driver.runtime, laptop.id, "stolen", postgresql.ALICE),

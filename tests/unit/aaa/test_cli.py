@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, pkcs12
 
 from aaa import enforcement
-from aaa.dynamic_authorization import Answer, NoAnswer, Peer, Selector
+from aaa.dynamic_authorization import Answer, Change, NoAnswer, Peer, Selector
 from aaa.interface import EapAccepted, EapRejected
 from core import jobs
 from core.cli import root
@@ -130,12 +130,12 @@ def test_files_that_can_not_be_written_come_before_the_device(runtime: Runtime, 
 
 @pytest.mark.parametrize("answers", [True, False])
 def test_revoke_prints_each_gateways_answer(runtime: Runtime, monkeypatch: pytest.MonkeyPatch, answers: bool) -> None:
-    def disconnect(peer: Peer, _selector: Selector) -> Answer:
+    def ask(peer: Peer, _selector: Selector, _change: Change | None) -> Answer:
         if not answers:
             raise NoAnswer(f"gateway {peer.name}: no answer")
         return Answer(True, None, "1 ended")
 
-    monkeypatch.setattr(enforcement, "disconnect", disconnect)
+    monkeypatch.setattr(enforcement, "ask", ask)
     monkeypatch.setattr(jobs, "wake", lambda *_: True)
     laptop = enrol(runtime)
     with Driver(runtime) as driver:

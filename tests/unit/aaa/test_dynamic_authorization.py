@@ -6,13 +6,15 @@ import hashlib
 import hmac
 import struct
 from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aaa.dynamic_authorization import Answer, DisconnectRequest, Peer, Selector
+from aaa.dynamic_authorization import Answer, Change, DynamicRequest, Peer, Selector
 from core.secrets import Secret
+from gateway.control.change import SessionChange
 from gateway.control.dynamic_authorization import DynamicAuthorizationServer, SessionSelector
 
 SECRET = b"a shared secret of thirty-two bytes"
@@ -21,8 +23,8 @@ DEVICE = "0b8e7a3c-5d0e-4a57-9d0b-3c1f0a2b4c5d"
 NOW = 1_790_000_000
 
 
-def _request(selector: Selector | None = None) -> DisconnectRequest:
-    return DisconnectRequest(PEER, selector or Selector(device_id=DEVICE), identifier=7, timestamp=NOW)
+def _request(selector: Selector | None = None) -> DynamicRequest:
+    return DynamicRequest(PEER, selector or Selector(device_id=DEVICE), identifier=7, timestamp=NOW)
 
 
 def _attribute(kind: int, value: bytes) -> bytes:
@@ -148,6 +150,41 @@ def test_no_datagram_raises(data: bytes) -> None:
     assert request.read_answer(_answer(request.data)[:4] + data) is None
 
 
+def _never(*_: object) -> int:
+    raise AssertionError("not asked for")
+
+
+CHANGES = [
+    (Change("quarantine", (IPv4Network("10.1.0.80/32"),), 3600, "disk encryption is off"), ("10.1.0.80/32",)),
+    (
+        Change("staff", tuple(IPv4Network(f"10.{number}.0.0/16") for number in range(40)), 1, ""),
+        tuple(f"10.{number}.0.0/16" for number in range(40)),
+    ),
+    (Change("all", (IPv4Network("0.0.0.0/0"), IPv6Network("::/0")), 60, "ü" * 300), ("0.0.0.0/0", "::/0")),
+    (Change("own list", (), 60, ""), None),
+]
+
+
+@pytest.mark.parametrize(("change", "networks"), CHANGES)
+def test_a_change_arrives_whole(change: Change, networks: tuple[str, ...] | None) -> None:
+    arrived: list[tuple[str | None, SessionChange]] = []
+
+    def taken(selector: SessionSelector, change: SessionChange) -> int:
+        arrived.append((selector.session_id, change))
+        return 1
+
+    server = DynamicAuthorizationServer("gateway-1", SECRET, lambda _: 0, taken)
+    request = DynamicRequest(PEER, Selector(session_id="s-1"), change, identifier=9, timestamp=NOW)
+    answer = server.receive_datagram(request.data, NOW)
+    assert answer is not None
+    assert request.read_answer(answer) == Answer(True, None, "1 session changed")
+    ((session_id, got),) = arrived
+    assert session_id == "s-1"
+    assert (got.networks and tuple(map(str, got.networks))) == networks
+    assert (got.rule, got.session_timeout_s) == (change.rule, change.session_timeout_s)
+    assert change.reason.startswith(got.reason)
+
+
 @pytest.mark.parametrize("ended", [0, 1, 3])
 def test_with_the_gateways_server(ended: int) -> None:
     asked: list[SessionSelector] = []
@@ -156,7 +193,7 @@ def test_with_the_gateways_server(ended: int) -> None:
         asked.append(selector)
         return ended
 
-    server = DynamicAuthorizationServer("gateway-1", SECRET, disconnect)
+    server = DynamicAuthorizationServer("gateway-1", SECRET, disconnect, _never)
     request = _request()
     answer = server.receive_datagram(request.data, NOW + 3)
     assert answer is not None
@@ -172,7 +209,7 @@ def test_with_the_gateways_server(ended: int) -> None:
 
 
 def test_another_gateway_says_that_it_is_not_meant() -> None:
-    server = DynamicAuthorizationServer("gateway-2", SECRET, lambda _: 1)
+    server = DynamicAuthorizationServer("gateway-2", SECRET, lambda _: 1, _never)
     request = _request()
     answer = server.receive_datagram(request.data, NOW)
     assert answer is not None

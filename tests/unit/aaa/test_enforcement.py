@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from sqlalchemy import select
 
 from aaa import enforcement, users
 from aaa.accounting import gateway_started
-from aaa.dynamic_authorization import Answer, NoAnswer, Peer, Selector
+from aaa.dynamic_authorization import Answer, Change, NoAnswer, Peer, Selector
 from aaa.enforcement import NotDisconnected, deliver, disable_user, disconnect_session, revoke_device
 from aaa.interface import EapAccepted, GatewayHello
 from aaa.tasks import HANDLERS
@@ -21,6 +22,7 @@ from core.audit import Actor, AuditEvent, verify_chain
 from core.errors import ConflictError, NotFoundError
 from core.outbox import OutboxItem
 from core.runtime import Runtime
+from core.settings import RuleSettings
 from pki.certificates import list_certificates
 from posture import devices as inventory
 from tests.peers.eap import MsChapV2Peer
@@ -39,8 +41,13 @@ class Network:
     woken: list[int] = field(default_factory=list)
     together: threading.Barrier | None = None
 
-    def disconnect(self, peer: Peer, selector: Selector) -> Answer:
+    changes: list[tuple[str | None, Change | None]] = field(default_factory=list)
+    """What each session named by its id was to become, None for its end."""
+
+    def ask(self, peer: Peer, selector: Selector, change: Change | None) -> Answer:
         self.told.append((peer.name, selector))
+        if selector.session_id is not None:
+            self.changes.append((selector.session_id, change))
         if self.together is not None:
             self.together.wait(10)
         answer = self.answers[peer.name]
@@ -52,7 +59,7 @@ class Network:
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> Network:
     network = Network()
-    monkeypatch.setattr(enforcement, "disconnect", network.disconnect)
+    monkeypatch.setattr(enforcement, "ask", network.ask)
     monkeypatch.setattr(jobs, "wake", lambda _settings, outbox_id: network.woken.append(outbox_id))
     return network
 
@@ -236,5 +243,82 @@ def test_a_late_request_does_not_hit_who_came_back_rightfully(driver: Driver, ne
     assert network.told == []
 
 
-def test_the_workers_know_the_handler() -> None:
-    assert jobs.load_handlers()[enforcement.DISCONNECT] is deliver
+def test_the_workers_know_the_handlers() -> None:
+    handlers = jobs.load_handlers()
+    assert handlers[enforcement.DISCONNECT] is deliver
+    assert handlers[enforcement.CHANGE] is enforcement.deliver_change
+
+
+QUARANTINE = RuleSettings(
+    name="quarantine", device_states=("quarantined",), networks=(IPv4Network("10.1.0.80/32"),), session_lifetime_s=600
+)
+STAFF = RuleSettings(name="staff")
+
+
+class TestChangedState:
+    def started(self, driver: Driver, *rules: RuleSettings) -> tuple[Runtime, str, str]:
+        """A laptop that is up, under rules that hold from now on."""
+        laptop = enrol(driver.runtime)
+        accepted = driver.sign_in(MsChapV2Peer("alice", laptop.code))
+        assert isinstance(accepted, EapAccepted)
+        session_id, _ = driver.start_session(accepted.access)
+        aaa = driver.runtime.settings.aaa.model_copy(update={"rules": rules})
+        settings = driver.runtime.settings.model_copy(update={"aaa": aaa})
+        return replace(driver.runtime, settings=settings), laptop.id, session_id
+
+    def test_each_session_gets_what_the_rules_give_it_now(self, driver: Driver, network: Network) -> None:
+        runtime, device_id, session_id = self.started(driver, QUARANTINE, STAFF)
+        result = enforcement.change_device_state(runtime, device_id, "quarantined", "disk encryption is off", ALICE)
+        assert [answer.acknowledged for answer in result.answers] == [True]
+        ((told, change),) = network.changes
+        assert (told, change is not None) == (session_id, True)
+        assert change is not None
+        assert (change.rule, change.networks, change.reason) == (
+            "quarantine",
+            QUARANTINE.networks,
+            "disk encryption is off",
+        )
+        assert 590 <= change.session_timeout_s <= 600
+        enforcement.change_device_state(runtime, device_id, "trusted", "encrypted again", ALICE)
+        change = network.changes[1][1]
+        assert change is not None
+        assert (change.rule, change.networks) == ("staff", ())
+        reasons = [item["reason"] for item in _items(driver.runtime) if "reason" in item]
+        assert reasons == ["disk encryption is off", "encrypted again"]
+
+    def test_a_session_that_no_rule_allows_any_more_ends(self, driver: Driver, network: Network) -> None:
+        runtime, device_id, session_id = self.started(driver, STAFF)
+        enforcement.change_device_state(runtime, device_id, "quarantined", "rooted", ALICE)
+        assert network.changes == [(session_id, None)]
+
+    def test_a_gateway_that_does_not_answer_is_told_again_what_holds_by_then(
+        self, driver: Driver, network: Network
+    ) -> None:
+        runtime, device_id, session_id = self.started(driver, QUARANTINE, STAFF)
+        network.answers["gateway-1"] = None
+        result = enforcement.change_device_state(runtime, device_id, "quarantined", "rooted", ALICE)
+        assert [answer.acknowledged for answer in result.answers] == [False]
+        assert len(network.woken) == 1
+        payload = {"gateway": "gateway-1", "session_id": session_id, "reason": "rooted"}
+        with pytest.raises(NotDisconnected):
+            enforcement.deliver_change(runtime, payload)
+        network.answers["gateway-1"] = Answer(True, None, "1 changed")
+        with runtime.database.transaction() as session:
+            inventory.set_state(session, inventory.get(session, device_id), "trusted", "", ALICE)
+        enforcement.deliver_change(runtime, payload)
+        change = network.changes[-1][1]
+        assert change is not None
+        assert change.rule == "staff"
+
+    def test_nobody_is_told_of_a_session_that_is_over(self, driver: Driver, network: Network) -> None:
+        runtime, device_id, session_id = self.started(driver, QUARANTINE, STAFF)
+        driver.backend.goodbye()
+        enforcement.change_device_state(runtime, device_id, "quarantined", "rooted", ALICE)
+        enforcement.deliver_change(runtime, {"gateway": "gateway-1", "session_id": session_id, "reason": "rooted"})
+        assert network.changes == []
+
+    def test_a_revoked_device_stays_revoked(self, driver: Driver, network: Network) -> None:
+        runtime, device_id, _ = self.started(driver, STAFF)
+        enforcement.revoke_device(runtime, device_id, "stolen", ALICE)
+        with pytest.raises(ConflictError):
+            enforcement.change_device_state(runtime, device_id, "trusted", "found", ALICE)

@@ -1,18 +1,20 @@
-"""Disconnect-Requests (RFC 5176): who is believed, what is carried out and how often, and what hostile bytes do."""
+"""Disconnect- and CoA-Requests (RFC 5176): who is believed, what is carried out and how often, what hostile bytes do."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+from ipaddress import ip_network
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aaa.dynamic_authorization import DisconnectRequest as ClientRequest
+from aaa.dynamic_authorization import DynamicRequest as ClientRequest
 from aaa.dynamic_authorization import Peer, Selector
 from core.secrets import Secret
+from gateway.control.change import EVERYTHING, MAX_RULES, SessionChange
 from gateway.control.dynamic_authorization import (
     MAX_ATTRIBUTES,
     MAX_PACKET_BYTES,
@@ -26,7 +28,10 @@ NOW = 1_800_000_000
 SECRET = b"0123456789abcdef0123456789abcdef"
 NAME = "gateway-1"
 REQUEST, ACK, NAK = 40, 41, 42
+CHANGE, CHANGED, NOT_CHANGED = 43, 44, 45
+FILTER_ID, SESSION_TIMEOUT, FILTER_RULE = 11, 27, 92
 USER_NAME, FRAMED_IP, REPLY_MESSAGE, NAS_IDENTIFIER, PROXY_STATE = 1, 8, 18, 32, 33
+STATE = 24
 SESSION_ID, TERMINATE_CAUSE, TIMESTAMP, MESSAGE_AUTHENTICATOR, DEVICE, ERROR_CAUSE = 44, 49, 55, 80, 89, 101
 
 Attribute = tuple[int, bytes]
@@ -82,10 +87,16 @@ class Gateway:
     def __init__(self, sessions: int = 1) -> None:
         self.sessions = sessions
         self.asked: list[SessionSelector] = []
-        self.server = DynamicAuthorizationServer(NAME, SECRET, self._disconnect)
+        self.changes: list[SessionChange] = []
+        self.server = DynamicAuthorizationServer(NAME, SECRET, self._disconnect, self._change)
 
     def _disconnect(self, selector: SessionSelector) -> int:
         self.asked.append(selector)
+        return self.sessions
+
+    def _change(self, selector: SessionSelector, change: SessionChange) -> int:
+        self.asked.append(selector)
+        self.changes.append(change)
         return self.sessions
 
     def ask(self, data: bytes, now: float = NOW) -> bytes | None:
@@ -99,6 +110,78 @@ class Gateway:
         assert_answers(data, answer)
         causes = [int.from_bytes(value, "big") for kind, value in attributes(answer) if kind == ERROR_CAUSE]
         return answer[0], causes[0] if causes else None
+
+
+def rules(*texts: str) -> Attribute:
+    return FILTER_RULE, b"\0".join(text.encode() for text in texts)
+
+
+PERMIT = "permit in ip from assigned to"
+NOTHING = "deny in ip from any to any"
+
+
+class TestChange:
+    @pytest.mark.parametrize(
+        ("items", "change"),
+        [
+            ([rules(f"{PERMIT} 10.1.0.0/24")], SessionChange((ip_network("10.1.0.0/24"),))),
+            (
+                [rules(f"{PERMIT} 10.1.0.0/24", f"{PERMIT} fd01::/64", NOTHING)],
+                SessionChange((ip_network("10.1.0.0/24"), ip_network("fd01::/64"))),
+            ),
+            ([rules(f"{PERMIT} any")], SessionChange(EVERYTHING)),
+            ([rules(NOTHING)], SessionChange(())),
+            # One rule in two attributes (RFC 4849 section 2).
+            (
+                [(FILTER_RULE, b"permit in ip from assi"), (FILTER_RULE, b"gned to 10.1.0.7")],
+                SessionChange((ip_network("10.1.0.7/32"),)),
+            ),
+            ([(SESSION_TIMEOUT, (600).to_bytes(4, "big"))], SessionChange(None, 600)),
+            ([(FILTER_ID, b"staff"), (REPLY_MESSAGE, b"healthy")], SessionChange(None, None, "staff", "healthy")),
+        ],
+    )
+    def test_is_carried_out(self, items: list[Attribute], change: SessionChange) -> None:
+        gateway = Gateway()
+        assert gateway.verdict(request(*USUAL, *items, code=CHANGE)) == (CHANGED, None)
+        assert gateway.changes == [change]
+        assert gateway.asked == [SessionSelector(None, "device-7", None, None)]
+
+    def test_says_how_many(self) -> None:
+        answer = Gateway(sessions=2).ask(request(*USUAL, rules(NOTHING), code=CHANGE))
+        assert answer is not None
+        assert (REPLY_MESSAGE, b"2 sessions changed") in attributes(answer)
+
+    @pytest.mark.parametrize(
+        ("items", "cause"),
+        [
+            ([], ErrorCause.MISSING_ATTRIBUTE),
+            ([(REPLY_MESSAGE, b"why")], ErrorCause.MISSING_ATTRIBUTE),
+            ([(SESSION_TIMEOUT, b"\0\1")], ErrorCause.INVALID_ATTRIBUTE_VALUE),
+            ([(SESSION_TIMEOUT, bytes(4)), (SESSION_TIMEOUT, bytes(4))], ErrorCause.INVALID_ATTRIBUTE_VALUE),
+            ([(FILTER_ID, b"\xff")], ErrorCause.INVALID_ATTRIBUTE_VALUE),
+            ([rules("")], ErrorCause.INVALID_ATTRIBUTE_VALUE),
+            ([rules("permit out ip from any to any")], ErrorCause.INVALID_ATTRIBUTE_VALUE),
+            ([rules("permit in tcp from assigned to 10.1.0.0/24 443")], ErrorCause.INVALID_ATTRIBUTE_VALUE),
+            ([rules(f"{PERMIT} 10.1.0.1/24")], ErrorCause.INVALID_ATTRIBUTE_VALUE),
+            ([rules(f"{PERMIT} everything")], ErrorCause.INVALID_ATTRIBUTE_VALUE),
+            # A permission behind the last word would widen what was meant to be narrow.
+            ([rules(NOTHING, f"{PERMIT} 10.1.0.0/24")], ErrorCause.INVALID_ATTRIBUTE_VALUE),
+            ([rules(f"{PERMIT} 10.1.0.0/24", "nonsense")], ErrorCause.INVALID_ATTRIBUTE_VALUE),
+            ([rules(*["x"] * (MAX_RULES + 1))], ErrorCause.INVALID_ATTRIBUTE_VALUE),
+            ([rules(f"{PERMIT} 10.1.0.0/24"), (STATE, b"state")], ErrorCause.UNSUPPORTED_ATTRIBUTE),
+        ],
+    )
+    def test_is_refused_whole(self, items: list[Attribute], cause: ErrorCause) -> None:
+        gateway = Gateway()
+        assert gateway.verdict(request(*USUAL, *items, code=CHANGE)) == (NOT_CHANGED, cause)
+        assert gateway.changes == []
+
+    def test_of_nobody(self) -> None:
+        verdict = Gateway(sessions=0).verdict(request(*USUAL, rules(NOTHING), code=CHANGE))
+        assert verdict == (NOT_CHANGED, ErrorCause.SESSION_CONTEXT_NOT_FOUND)
+
+    def test_has_no_place_in_a_disconnect_request(self) -> None:
+        assert Gateway().verdict(request(*USUAL, rules(NOTHING))) == (NAK, ErrorCause.UNSUPPORTED_ATTRIBUTE)
 
 
 class TestAcknowledged:
@@ -230,7 +313,7 @@ class TestNotBelieved:
         header = bytes((REQUEST, 5)) + (20 + len(body)).to_bytes(2, "big")
         self.assert_dropped(header + hashlib.md5(header + bytes(16) + body + SECRET).digest() + body)
 
-    @pytest.mark.parametrize("code", [0, 1, 2, 4, 12, 41, 42, 43, 44, 45, 255])
+    @pytest.mark.parametrize("code", [0, 1, 2, 4, 12, 41, 42, 44, 45, 255])
     def test_other_codes(self, code: int) -> None:
         self.assert_dropped(request(*USUAL, code=code))
 
