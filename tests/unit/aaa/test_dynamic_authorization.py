@@ -180,7 +180,7 @@ def test_a_change_arrives_whole(change: Change, networks: tuple[str, ...] | None
     assert request.read_answer(answer) == Answer(True, None, "1 session changed")
     ((session_id, got),) = arrived
     assert session_id == "s-1"
-    assert (got.networks and tuple(map(str, got.networks))) == networks
+    assert (None if got.networks is None else tuple(str(n) for n in got.networks)) == networks
     assert (got.rule, got.session_timeout_s) == (change.rule, change.session_timeout_s)
     assert change.reason.startswith(got.reason)
 

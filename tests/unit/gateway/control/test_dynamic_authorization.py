@@ -1,4 +1,4 @@
-"""Disconnect- and CoA-Requests (RFC 5176): who is believed, what is carried out and how often, what hostile bytes do."""
+"""Disconnect- and CoA-Requests (RFC 5176): who is believed, what is carried out how often, what hostile bytes do."""
 
 from __future__ import annotations
 
