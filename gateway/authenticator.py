@@ -71,7 +71,7 @@ class Authenticator:
                 sa.refuse(now)
             else:
                 session.access = answer
-                sa.certificate_accepted(now)
+                sa.authorised(now)
             self._answered(sa)
 
         self._backend.authorise_certificate(session.sign_in, list(chain_der), reply)

@@ -135,7 +135,10 @@ class _Gateway:
         return ResponderConfig(
             identity=identity,
             identities=(identity, *addresses),
-            credential=Credential(credential.chain_der, credential.private_key, credential.trust_anchor_spki_sha1),
+            credentials=(
+                Credential(credential.chain_der, credential.private_key, credential.trust_anchor_spki_sha1),
+            ),
+            authorities=credential.trust_anchor_spki_sha1,
             policy=POLICIES[settings.proposal_policy],
             fragment_size_bytes=settings.fragment_size_bytes,
             half_open_timeout_s=settings.half_open_timeout_s,

@@ -13,7 +13,8 @@ from gateway.ike.constants import ExchangeType, PayloadType
 from gateway.ike.errors import InvalidSyntax
 from gateway.ike.message import Payloads
 
-MAX_CERTIFICATES = 8
+MAX_CERTIFICATES = 12
+"""A chain, and what was stapled to it about its revocation: OCSP responses and CRLs."""
 MAX_NOTIFIES = 32
 
 

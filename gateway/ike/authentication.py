@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import product
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -17,6 +19,7 @@ from gateway.ike.constants import AuthMethod, HashAlgorithm, Prf
 from gateway.ike.crypto.prf import prf
 from gateway.ike.errors import AuthenticationFailed
 from gateway.ike.payloads.auth import Auth
+from gateway.ike.payloads.auth_methods import Announcement
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | Ed25519PrivateKey
 
@@ -64,10 +67,11 @@ def _der(tag: int, *contents: bytes) -> bytes:
     return bytes((tag, len(body))) + body
 
 
-def _pss_identifiers(algorithm: HashAlgorithm) -> list[bytes]:
+@lru_cache(maxsize=8)
+def _pss_identifiers(algorithm: HashAlgorithm) -> tuple[bytes, ...]:
     """Every encoding in use of RSASSA-PSS with this hash for message and MGF1, and a salt of the hash's length.
 
-    The hash's NULL parameters and the default trailer field are sent by some and left out by others; to compare
+    The first one is that of RFC 7427 appendix A.4. The hash's NULL parameters and the default trailer field are sent by some and left out by others; to compare
     whole encodings leaves nothing for a parser to be lenient about.
     """
     digest_bytes = _HASHES[algorithm].digest_size
@@ -86,7 +90,7 @@ def _pss_identifiers(algorithm: HashAlgorithm) -> list[bytes]:
             trailer,
         )
         found.append(_der(0x30, pss_oid, parameters))
-    return found
+    return tuple(found)
 
 
 _PSS: dict[bytes, HashAlgorithm] = {
@@ -112,16 +116,25 @@ def signed_octets(
     return message + peer_nonce + prf(algorithm, sk_p, id_body) + int_auth
 
 
-def shared_key_auth(algorithm: Prf, msk: bytes, octets: bytes) -> bytes:
-    """AUTH data from an EAP method's MSK: prf(prf(MSK, "Key Pad for IKEv2"), octets) (section 2.16)."""
-    return prf(algorithm, prf(algorithm, msk, _KEY_PAD), octets)
+def shared_key_auth(algorithm: Prf, secret: bytes, octets: bytes) -> bytes:
+    """AUTH data from a pre-shared key or an EAP method's MSK (sections 2.15 and 2.16).
+
+    It is prf(prf(secret, "Key Pad for IKEv2"), octets).
+    """
+    return prf(algorithm, prf(algorithm, secret, _KEY_PAD), octets)
+
+
+def matches_shared_key(auth: Auth, algorithm: Prf, secret: bytes, octets: bytes) -> bool:
+    """Whether an AUTH payload was made from this secret; it takes the same time whatever the payload says."""
+    matches = hmac.compare_digest(auth.data, shared_key_auth(algorithm, secret, octets))
+    return matches and auth.method == AuthMethod.SHARED_KEY_MIC
 
 
 def verify_shared_key(auth: Auth, algorithm: Prf, msk: bytes, octets: bytes) -> None:
     """Check an AUTH payload made from the MSK; raises AuthenticationFailed."""
     if auth.method != AuthMethod.SHARED_KEY_MIC:
         raise AuthenticationFailed(f"AUTH method {auth.method} after EAP")
-    if not hmac.compare_digest(auth.data, shared_key_auth(algorithm, msk, octets)):
+    if not matches_shared_key(auth, algorithm, msk, octets):
         raise AuthenticationFailed("AUTH after EAP does not verify")
 
 
@@ -135,34 +148,125 @@ def hash_algorithms_to_bytes(algorithms: Iterable[int]) -> bytes:
     return b"".join(int(algorithm).to_bytes(2, "big") for algorithm in algorithms)
 
 
-def sign(key: PrivateKey, octets: bytes, peer_hashes: frozenset[int]) -> Auth:
-    """An AUTH payload by signature.
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """A way to sign: AUTH method, hash and, for RSA, the padding."""
 
-    Method 14 (RFC 7427) where the peer announced a hash that fits the key; else the method of the key itself.
-    RSA signs by PKCS#1 v1.5, the one padding that every stock client takes.
+    method: AuthMethod
+    algorithm: HashAlgorithm
+    pss: bool = False
+    identifier: bytes = field(default=b"", compare=False)
+    """The AlgorithmIdentifier as we send it; only with method 14. Others have other encodings for the same."""
+
+
+_PKCS1_SCHEMES = tuple(
+    Scheme(AuthMethod.DIGITAL_SIGNATURE, algorithm, identifier=identifier)
+    for algorithm, identifier in _RSA_PKCS1.items()
+)
+_PSS_SCHEMES = tuple(
+    Scheme(AuthMethod.DIGITAL_SIGNATURE, algorithm, True, _pss_identifiers(algorithm)[0]) for algorithm in _HASHES
+)
+_RSA_SHA1_SCHEME = Scheme(AuthMethod.RSA_SIGNATURE, HashAlgorithm.SHA1)
+"""Method 1 is SHA-1 by RFC 7296 section 3.8; only for clients without RFC 7427 (Windows)."""
+_ED25519_SCHEME = Scheme(AuthMethod.DIGITAL_SIGNATURE, HashAlgorithm.IDENTITY, identifier=_ED25519)
+_ECDSA_SCHEMES = {
+    curve: Scheme(AuthMethod.DIGITAL_SIGNATURE, algorithm, identifier=_ECDSA[algorithm])
+    for curve, (algorithm, _) in _CURVE_HASH.items()
+}
+_CLASSIC_ECDSA_SCHEMES = {curve: Scheme(method, algorithm) for curve, (algorithm, method) in _CURVE_HASH.items()}
+
+
+@lru_cache(maxsize=1)
+def supported_announcements() -> tuple[Announcement, ...]:
+    """What `verify_signature` takes from a client that speaks RFC 7427, as RFC 9593 announces it.
+
+    Of RSASSA-PSS just one: each takes 70 bytes of a message that can't be fragmented.
+    """
+    schemes = (*_PKCS1_SCHEMES, _PSS_SCHEMES[0], *_ECDSA_SCHEMES.values(), _ED25519_SCHEME)
+    return tuple(Announcement(scheme.method, scheme.identifier) for scheme in schemes)
+
+
+def is_announced(scheme: Scheme, announcements: Iterable[Announcement]) -> bool:
+    """Whether a peer said that it can verify signatures made so."""
+    return any(
+        announcement.method == scheme.method
+        and (not scheme.identifier or announcement.algorithm in _identifiers_of(scheme))
+        for announcement in announcements
+    )
+
+
+def _identifiers_of(scheme: Scheme) -> Iterable[bytes]:
+    """All encodings of a scheme's AlgorithmIdentifier."""
+    return _pss_identifiers(scheme.algorithm) if scheme.pss else (scheme.identifier,)
+
+
+def choose_scheme(
+    key: PrivateKey, peer_hashes: frozenset[int], announcements: Sequence[Announcement] = (), *, pss: bool = False
+) -> Scheme | None:
+    """How to sign with this key for this peer; None where the peer can't verify anything that the key can make.
+
+    Method 14 (RFC 7427) where the peer named a hash that fits the key; else the method of the key itself. RSA signs
+    by PKCS#1 v1.5, the one padding that every stock client takes, unless the peer announced RSASSA-PSS.
+
+    Args:
+        key: of ours.
+        peer_hashes: its SIGNATURE_HASH_ALGORITHMS, empty where it sent none.
+        announcements: its SUPPORTED_AUTH_METHODS (RFC 9593), empty where it sent none.
+        pss: use RSASSA-PSS for a peer of RFC 7427 that announced nothing.
+    """
+    fitting = [scheme for scheme in _schemes_of(key) if scheme.algorithm in peer_hashes] or _classic_schemes_of(key)
+    announced = [scheme for scheme in fitting if is_announced(scheme, announcements)]
+    if announced:
+        return next((scheme for scheme in announced if scheme.pss), announced[0])
+    wanted = [scheme for scheme in fitting if scheme.pss is pss] or fitting
+    return wanted[0] if wanted else None
+
+
+def _schemes_of(key: PrivateKey) -> Sequence[Scheme]:
+    if isinstance(key, rsa.RSAPrivateKey):
+        return (*_PKCS1_SCHEMES, *_PSS_SCHEMES)
+    return (_ED25519_SCHEME if isinstance(key, Ed25519PrivateKey) else _ECDSA_SCHEMES[key.curve.name],)
+
+
+def _classic_schemes_of(key: PrivateKey) -> list[Scheme]:
+    if isinstance(key, rsa.RSAPrivateKey):
+        return [_RSA_SHA1_SCHEME]
+    return [] if isinstance(key, Ed25519PrivateKey) else [_CLASSIC_ECDSA_SCHEMES[key.curve.name]]
+
+
+def sign(
+    key: PrivateKey,
+    octets: bytes,
+    peer_hashes: frozenset[int],
+    announcements: Sequence[Announcement] = (),
+    *,
+    pss: bool = False,
+) -> Auth:
+    """An AUTH payload by signature, made as `choose_scheme` says.
 
     Raises:
         AuthenticationFailed: the peer can't verify what this key can make.
     """
-    if isinstance(key, rsa.RSAPrivateKey):
-        for algorithm, digest in _HASHES.items():
-            if algorithm in peer_hashes:
-                signature = key.sign(octets, padding.PKCS1v15(), digest)
-                return _digital_signature(_RSA_PKCS1[algorithm], signature)
-        # Method 1 is SHA-1 by RFC 7296 section 3.8; only clients without RFC 7427 come here (Windows).
-        return Auth(
-            AuthMethod.RSA_SIGNATURE,
-            key.sign(octets, padding.PKCS1v15(), hashes.SHA1()),  # noqa: S303
-        )
+    scheme = choose_scheme(key, peer_hashes, announcements, pss=pss)
+    if scheme is None:
+        raise AuthenticationFailed("the gateway's key is Ed25519 and the client can't verify that")
     if isinstance(key, Ed25519PrivateKey):
-        if HashAlgorithm.IDENTITY not in peer_hashes:
-            raise AuthenticationFailed("the gateway's key is Ed25519 and the client can't verify that")
-        return _digital_signature(_ED25519, key.sign(octets))
-    algorithm, method = _CURVE_HASH[key.curve.name]
-    signature = key.sign(octets, ec.ECDSA(_HASHES[algorithm]))
-    if algorithm in peer_hashes:
-        return _digital_signature(_ECDSA[algorithm], signature)
-    return Auth(method, _ecdsa_der_to_raw(signature, key.curve))
+        return _digital_signature(scheme.identifier, key.sign(octets))
+    digest = _HASHES.get(scheme.algorithm, hashes.SHA1())  # noqa: S303
+    if isinstance(key, rsa.RSAPrivateKey):
+        signature = key.sign(octets, _pss_padding(digest) if scheme.pss else padding.PKCS1v15(), digest)
+    else:
+        signature = key.sign(octets, ec.ECDSA(digest))
+        if not scheme.identifier:
+            signature = _ecdsa_der_to_raw(signature, key.curve)
+    if scheme.identifier:
+        return _digital_signature(scheme.identifier, signature)
+    return Auth(scheme.method, signature)
+
+
+def _pss_padding(digest: hashes.HashAlgorithm) -> padding.PSS:
+    """MGF1 with the same hash, and a salt of its length (RFC 7427 section A.4)."""
+    return padding.PSS(padding.MGF1(digest), digest.digest_size)
 
 
 def verify_signature(auth: Auth, key: PublicKeyTypes, octets: bytes, announced_hashes: bool) -> None:
@@ -218,8 +322,7 @@ def _verify_digital_signature(
             key.verify(signature, octets, padding.PKCS1v15(), _HASHES[algorithm])
         elif (algorithm := _PSS.get(identifier)) is not None:
             digest = _HASHES[algorithm]
-            pss = padding.PSS(padding.MGF1(digest), digest.digest_size)
-            key.verify(signature, octets, pss, digest)
+            key.verify(signature, octets, _pss_padding(digest), digest)
         else:
             raise AuthenticationFailed("signature algorithm not allowed for an RSA key")
     else:

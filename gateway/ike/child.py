@@ -13,7 +13,7 @@ from gateway.ike.selectors import TrafficSelector
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What the shell gives to an authenticated peer: addresses of its own, and what it reaches."""
+    """What the shell gives to an authenticated peer: addresses or networks of its own, and what it reaches."""
 
     virtual_ipv4: IPv4Address | None
     virtual_ipv6: IPv6Address | None
@@ -25,6 +25,15 @@ class Assignment:
     """
     dns_domains: tuple[str, ...] = ()
     """What the DNS servers are to be asked for, lower-case A-labels; empty for everything."""
+    peer_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Of a site peer: the networks behind it, instead of virtual addresses."""
+    session_lifetime_s: float | None = None
+    """After which the peer has to authenticate anew; None where it is not to be told (RFC 4478)."""
+
+    @property
+    def has_addresses(self) -> bool:
+        """Whether there is anything for a child SA to be from."""
+        return self.virtual_ipv4 is not None or self.virtual_ipv6 is not None or bool(self.peer_networks)
 
 
 class ChildState(Enum):

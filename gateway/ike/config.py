@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 
 from gateway.ike.authentication import PrivateKey
 from gateway.ike.payloads.identification import Identification
@@ -11,13 +13,25 @@ from gateway.ike.policy import MODERN, ProposalPolicy
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """How the gateway proves itself."""
+    """A certificate by which the gateway can prove itself."""
 
     chain_der: tuple[bytes, ...]
     """End entity first, intermediates after it, no root."""
     private_key: PrivateKey = field(repr=False)
-    authorities: tuple[bytes, ...]
-    """SHA-1 of the SubjectPublicKeyInfo of each CA whose client certificates are accepted (CERTREQ)."""
+    issuers: tuple[bytes, ...] = ()
+    """SHA-1 of the SubjectPublicKeyInfo of each CA above it, as a client's CERTREQ names them."""
+    ocsp_response_der: bytes = b""
+    """That the certificate is good, signed by its CA, for clients that ask (RFC 4806); empty where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class SitePeer:
+    """Another network's gateway that proves itself, and us, by a pre-shared key."""
+
+    name: str
+    identity: Identification
+    """Its IDi."""
+    secret: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +42,28 @@ class ResponderConfig:
     """IDr where the client asks for none of `identities`."""
     identities: tuple[Identification, ...]
     """The names under which a client may ask for this gateway."""
-    credential: Credential
+    credentials: tuple[Credential, ...]
+    """At least one; of equally good ones a client gets the first."""
+    authorities: tuple[bytes, ...] = ()
+    """SHA-1 of the SubjectPublicKeyInfo of each CA whose client certificates are accepted (CERTREQ)."""
+    wants_ocsp: bool = False
+    """Ask clients to send OCSP responses with their certificates (RFC 4806)."""
+    rsa_pss: bool = False
+    """Sign with RSASSA-PSS, instead of PKCS#1 v1.5, for clients of RFC 7427 that do not say what they can."""
+    eap_only: bool = False
+    """Leave out the certificate for clients that take EAP alone (RFC 5998): only where every EAP method that AAA
+    offers proves the gateway as well.
+    """
+    site_peers: tuple[SitePeer, ...] = ()
+    ppks: Mapping[bytes, bytes] = field(default_factory=dict, repr=False)
+    """Post-quantum pre-shared keys by their names (RFC 8784)."""
+    ppk_required: bool = False
+    """Nobody enters without one of `ppks`."""
+    addresses: tuple[str, ...] = ()
+    """Where the gateway can be reached, for clients that can change between them (RFC 4555)."""
+    inner_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Where the tunnels lead to clients: no outer address lies there."""
+    natt_port: int = 4500
     policy: ProposalPolicy = MODERN
     worker_index: int = 0
     """First byte of each responder SPI, so that a datagram finds the worker that holds its SA."""
@@ -48,6 +83,8 @@ class ResponderConfig:
     """How long a child SA that was replaced still takes packets in."""
     replaced_delete_s: float = 30.0
     """How long a replaced IKE SA waits for the peer's Delete before it sends its own."""
+    mobike_patience_s: float = 300.0
+    """How long a peer that can move has at least to answer, for it may be on its way (RFC 4555 section 3.11)."""
     retry_delay_s: float = 10.0
     """After TEMPORARY_FAILURE; each further time so much longer."""
     refused_delete_delay_s: float = 0.5

@@ -178,9 +178,11 @@ class IdType(IntEnum):
 
 
 class CertEncoding(IntEnum):
-    """RFC 7296 section 3.6."""
+    """RFC 7296 section 3.6, RFC 4806."""
 
     X509_SIGNATURE = 4
+    CRL = 7
+    OCSP_CONTENT = 14
 
 
 class CfgType(IntEnum):

@@ -12,6 +12,8 @@ class IkeError(Exception):
     """
 
     notify: NotifyType | None = None
+    code: str = ""
+    """Of the audit event, where the notify's name would say too little."""
     data: bytes = b""
     protocol: int = 0
     """Of the SA that the notify is about, with `spi`; 0 for the IKE SA itself."""
@@ -56,6 +58,18 @@ class AuthenticationFailed(IkeError):
     notify = NotifyType.AUTHENTICATION_FAILED
 
 
+class PpkRefused(AuthenticationFailed):
+    """One side insists on a post-quantum pre-shared key that the other does not have (RFC 8784)."""
+
+    code = "ppk-refused"
+
+
+class PskRefused(AuthenticationFailed):
+    """A pre-shared key that is not accepted, or not the right one; which of the two, the peer is not told."""
+
+    code = "psk-refused"
+
+
 class TsUnacceptable(IkeError):
     """Nothing is left of the offered traffic selectors."""
 
@@ -94,6 +108,18 @@ class ChildSaNotFound(IkeError):
     def __init__(self, protocol: int, spi: bytes) -> None:
         super().__init__(f"no child SA with SPI {spi.hex()}")
         self.protocol, self.spi = protocol, spi
+
+
+class StateNotFound(IkeError):
+    """An additional key exchange of a CREATE_CHILD_SA that does not wait for one, or not any more (RFC 9370)."""
+
+    notify = NotifyType.STATE_NOT_FOUND
+
+
+class UnexpectedNatDetected(IkeError):
+    """A peer that allows no NAT sent from other addresses than the message came from (RFC 4555 section 3.9)."""
+
+    notify = NotifyType.UNEXPECTED_NAT_DETECTED
 
 
 class IntegrityError(IkeError):

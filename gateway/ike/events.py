@@ -38,6 +38,8 @@ class EapStarted:
     """Open an EAP conversation, then call `eap_continue`."""
 
     sa: IkeSa
+    mutual: bool = False
+    """EAP is all by which the gateway proves itself: no method but one that proves both sides may be used."""
 
 
 @dataclass(slots=True)
@@ -50,10 +52,24 @@ class EapReceived:
 
 @dataclass(slots=True)
 class CertificateReceived:
-    """Ask whether this chain (end entity first) may enter, then call `certificate_accepted` or `refuse`."""
+    """Ask whether this chain (end entity first) may enter, then call `authorised` or `refuse`."""
 
     sa: IkeSa
     chain_der: tuple[bytes, ...]
+    ocsp_responses: tuple[bytes, ...] = ()
+    """What the peer sent about its certificates (RFC 4806)."""
+    crls: tuple[bytes, ...] = ()
+    another_follows: bool = False
+    """It is the device's; `EapStarted` follows for its user, and only then it is decided (RFC 4739)."""
+
+
+@dataclass(slots=True)
+class SitePeerProved:
+    """A site peer has the pre-shared key: ask whether it may enter, then call `authorised` or `refuse`."""
+
+    sa: IkeSa
+    name: str
+    """By which the configuration calls it."""
 
 
 @dataclass(slots=True)
@@ -183,6 +199,7 @@ Event = (
     EapStarted
     | EapReceived
     | CertificateReceived
+    | SitePeerProved
     | AssignmentWanted
     | ChildReady
     | ChildStarted

@@ -31,7 +31,15 @@ from gateway.ike.events import (
     SaRekeyed,
 )
 from gateway.ike.evidence import evidence_of
-from gateway.ike.exchanges import create_child_sa, ike_auth, ike_intermediate, informational, rekey_ike
+from gateway.ike.exchanges import (
+    create_child_sa,
+    first_child,
+    ike_auth,
+    ike_intermediate,
+    informational,
+    rekey_ike,
+)
+from gateway.ike.exchanges.auth_state import IkeAuth
 from gateway.ike.exchanges.own import OwnExchange
 from gateway.ike.keymat import IkeKeys, derive_ike_keys
 from gateway.ike.message import Header, Payloads
@@ -125,6 +133,7 @@ class IkeSa:
         "peer_hashes",
         "peer_identity",
         "peer_public",
+        "peer_takes_ppk",
         "predecessor",
         "random",
         "rival",
@@ -172,11 +181,13 @@ class IkeSa:
         """The peer takes fragments (RFC 7383)."""
         self.peer_hashes: frozenset[int] = frozenset()
         """The peer's SIGNATURE_HASH_ALGORITHMS (RFC 7427); empty where it sent none."""
+        self.peer_takes_ppk = False
+        """Both sides announced USE_PPK (RFC 8784)."""
         self.key_pair: KeyPair | None = None
         self.peer_public = b""
         self.keys: IkeKeys | None = None
         self.channel: Channel | None = None
-        self.auth: ike_auth.IkeAuth | None = None
+        self.auth: IkeAuth | None = None
         """The authentication under way; gone once the SA is established."""
         self.assignment: Assignment | None = None
         """What the peer may use, as the shell says now; the source of every child SA's selectors."""
@@ -302,10 +313,10 @@ class IkeSa:
             self.respond(ExchangeType.IKE_AUTH, payloads)
             self._end(Input.REFUSED, CloseCause.REFUSED, now)
 
-    def certificate_accepted(self, now: float) -> None:
-        """AAA trusts the chain and lets its holder in; now the signature decides."""
+    def authorised(self, now: float) -> None:
+        """AAA lets the site peer in, or the holder of the certificate; then the signature decides who that is."""
         if self.auth is not None and self.state is State.AUTHORISING:
-            self._guard(lambda: ike_auth.verify_certificate_auth(self), now)
+            self._guard(lambda: ike_auth.authorised(self), now)
 
     def refuse(self, now: float) -> None:
         """AAA says no to the certificate, and has recorded why."""
@@ -318,13 +329,13 @@ class IkeSa:
         if self.auth is not None and self.state is State.ASSIGNING and self.assignment is None:
             self.assignment = assignment
             try:
-                ike_auth.negotiate_child(self, self.auth, assignment)
+                first_child.negotiate(self, self.auth, assignment, now)
             except IkeError as error:
                 self.refuse_child(error, now)
 
-    def established(self, now: float) -> None:
-        """IKE_AUTH is through; its last response is about to go out."""
-        self.move(Input.CHILD_INSTALLED)
+    def established(self, given: Input, now: float) -> None:
+        """IKE_AUTH is through, with a child SA or without; its last response is about to go out."""
+        self.move(given)
         self.auth = self.intermediate = None
         self.init_request = self.init_response = b""
         self.timers.cancel(Timer.HALF_OPEN)
@@ -335,8 +346,8 @@ class IkeSa:
         """No child SA can be made: say why (the IKE SA itself is authentic), then delete the IKE SA."""
         if self.auth is None or self.state is not State.ASSIGNING:
             return
-        self.report_failure(_code(error.notify or NotifyType.TEMPORARY_FAILURE), str(error))
-        ike_auth.finish_without_child(self, self.auth, error)
+        self.report_failure(_code(error, NotifyType.TEMPORARY_FAILURE), str(error))
+        first_child.finish_without_child(self, self.auth, error)
         self.auth = None
         self.timers.cancel(Timer.HALF_OPEN)
         self.move(Input.CHILD_REFUSED)
@@ -625,7 +636,7 @@ class IkeSa:
         body = Notify(notify, error.data, error.protocol, error.spi).to_bytes()
         self.respond(exchange, [(PayloadType.NOTIFY, body)], header.message_id)
         if self.state in UNFINISHED:
-            self.report_failure(_code(notify), str(error))
+            self.report_failure(_code(error, notify), str(error))
             self._end(Input.REFUSED, CloseCause.REFUSED, now)
         elif self.state in ALIVE and isinstance(error, InvalidSyntax):
             # RFC 7296 section 2.21.3: the peer is out of step; nothing that it says can be relied on.
@@ -638,7 +649,7 @@ class IkeSa:
         except IkeError as error:
             notify = error.notify or NotifyType.AUTHENTICATION_FAILED
             self.respond(ExchangeType.IKE_AUTH, [notify_payload(notify, error.data)])
-            self.report_failure(_code(notify), str(error))
+            self.report_failure(_code(error, notify), str(error))
             self._end(Input.REFUSED, CloseCause.REFUSED, now)
 
     def _receive_response(self, header: Header, data: bytes, path: Path, now: float) -> None:
@@ -777,9 +788,9 @@ def jittered(lifetime_s: float, random: Callable[[int], bytes]) -> float:
     return lifetime_s * (1 - random(1)[0] / 2560)
 
 
-def _code(notify: NotifyType) -> str:
-    """`NO_PROPOSAL_CHOSEN` as the audit log names it: `no-proposal-chosen`."""
-    return notify.name.lower().replace("_", "-")
+def _code(error: IkeError, otherwise: NotifyType) -> str:
+    """As the audit log names it: the error's own code, else `no-proposal-chosen` for NO_PROPOSAL_CHOSEN."""
+    return error.code or (error.notify or otherwise).name.lower().replace("_", "-")
 
 
 HANDED_OVER = (

@@ -18,7 +18,9 @@ class State(Enum):
     EAP_DONE = "EAP done"
     """AAA said yes and gave the MSK; the peer must still prove with AUTH that it holds it."""
     AUTHORISING = "authorising"
-    """The peer's certificate is with AAA."""
+    """The peer's certificate, or the site peer's name, is with AAA."""
+    SECOND_AUTH = "second authentication"
+    """The device has proved itself by its certificate; now its user has to, by EAP (RFC 4739)."""
     ASSIGNING = "assigning"
     """Authenticated; addresses and the child SA are being set up."""
     ESTABLISHED = "established"
@@ -35,8 +37,11 @@ class Input(Enum):
 
     EAP_WANTED = "IKE_AUTH without AUTH"
     CERTIFICATE = "IKE_AUTH with CERT and AUTH"
+    SHARED_KEY = "AUTH by pre-shared key verified"
     EAP_SUCCESS = "AAA accepts with MSK"
+    ANOTHER_FOLLOWS = "AUTH verified, another follows"
     AUTHENTICATED = "AUTH verified"
+    CHILDLESS = "no child SA wanted"
     CHILD_INSTALLED = "child SA installed"
     CHILD_REFUSED = "no child SA possible"
     REFUSED = "refused"
@@ -47,15 +52,26 @@ class Input(Enum):
     TIMEOUT = "half-open too long"
 
 
-_REFUSABLE = (State.HALF_OPEN, State.EAP, State.EAP_DONE, State.AUTHORISING, State.ASSIGNING)
+_REFUSABLE = (
+    State.HALF_OPEN,
+    State.EAP,
+    State.EAP_DONE,
+    State.AUTHORISING,
+    State.SECOND_AUTH,
+    State.ASSIGNING,
+)
 
 TRANSITIONS: dict[tuple[State, Input], State] = {
     (State.HALF_OPEN, Input.EAP_WANTED): State.EAP,
     (State.HALF_OPEN, Input.CERTIFICATE): State.AUTHORISING,
+    (State.HALF_OPEN, Input.SHARED_KEY): State.AUTHORISING,
+    (State.AUTHORISING, Input.ANOTHER_FOLLOWS): State.SECOND_AUTH,
+    (State.SECOND_AUTH, Input.EAP_WANTED): State.EAP,
     (State.EAP, Input.EAP_SUCCESS): State.EAP_DONE,
     (State.EAP_DONE, Input.AUTHENTICATED): State.ASSIGNING,
     (State.AUTHORISING, Input.AUTHENTICATED): State.ASSIGNING,
     (State.ASSIGNING, Input.CHILD_INSTALLED): State.ESTABLISHED,
+    (State.ASSIGNING, Input.CHILDLESS): State.ESTABLISHED,
     (State.ASSIGNING, Input.CHILD_REFUSED): State.CLOSING,
     (State.ESTABLISHED, Input.CLOSE): State.CLOSING,
     (State.ESTABLISHED, Input.DELETED): State.CLOSED,

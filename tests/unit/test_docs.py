@@ -108,13 +108,20 @@ def test_printed_settings_are_accepted(tmp_path: Path) -> None:
         load_settings(file)
 
 
+def subclasses(error: type[IkeError]) -> Iterator[type[IkeError]]:
+    """All of them, at whatever depth."""
+    for subclass in error.__subclasses__():
+        yield subclass
+        yield from subclasses(subclass)
+
+
 def refusal_codes() -> set[str]:
     """Every code that `sign-in.refuse` or `session.refuse` can carry."""
     codes = {code.value for code in FailureCode} | set(get_args(RefusalCode))
-    for error in IkeError.__subclasses__():
+    for error in subclasses(IkeError):
         # The answer to a wrong group is an invitation to try again, and no event.
         if error.notify is not None and error is not InvalidKePayload:
-            codes.add(error.notify.name.lower().replace("_", "-"))
+            codes.add(error.code or error.notify.name.lower().replace("_", "-"))
     patterns = {"aaa": r'(?:Refusal|_deny)\(\s*"([a-z-]+)"', "gateway": r'report_failure\(\s*"([a-z-]+)"'}
     for folder, pattern in patterns.items():
         for file in (ROOT / folder).rglob("*.py"):

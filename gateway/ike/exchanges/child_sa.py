@@ -24,7 +24,9 @@ def checked_nonce(nonce: bytes) -> bytes:
 
 
 def own_selectors(assignment: Assignment) -> Selectors:
-    """The client's virtual addresses as selectors."""
+    """The client's virtual addresses as selectors, or a site peer's networks."""
+    if assignment.peer_networks:
+        return tuple(TrafficSelector.from_network(network) for network in assignment.peer_networks)
     addresses = (assignment.virtual_ipv4, assignment.virtual_ipv6)
     return tuple(TrafficSelector.from_address(address) for address in addresses if address is not None)
 
@@ -35,10 +37,10 @@ def reachable_selectors(assignment: Assignment, families: Sequence[int]) -> Sele
 
 
 def is_choice_from(answer: Sequence[Proposal], offer: Sequence[Proposal]) -> bool:
-    """Whether the peer answered with one proposal, and with nothing in it that ours of that number does not have."""
+    """Whether the peer answered with one of our proposals; each of them leaves no choice within."""
     return len(answer) == 1 and any(
         (answer[0].number, answer[0].protocol) == (proposal.number, proposal.protocol)
-        and set(answer[0].transforms) <= set(proposal.transforms)
+        and set(answer[0].transforms) == set(proposal.transforms)
         for proposal in offer
     )
 

@@ -1,31 +1,40 @@
 """IKE_SA_INIT (RFC 7296 section 1.2): suites, Diffie-Hellman, nonces, NAT detection.
 
 request:  SA, KE, Ni, N(NAT_DETECTION_*), [N(COOKIE)], [N(IKEV2_FRAGMENTATION_SUPPORTED)],
-          [N(SIGNATURE_HASH_ALGORITHMS)], [N(INTERMEDIATE_EXCHANGE_SUPPORTED)]
-response: SA, KE, Nr, N(NAT_DETECTION_*), CERTREQ, and each of the bracketed ones that the peer sent; the last only
-          where additional key exchanges were chosen
+          [N(SIGNATURE_HASH_ALGORITHMS)], [N(USE_PPK)], [N(INTERMEDIATE_EXCHANGE_SUPPORTED)]
+response: SA, KE, Nr, N(NAT_DETECTION_*), N(MULTIPLE_AUTH_SUPPORTED), N(CHILDLESS_IKEV2_SUPPORTED), CERTREQ, and each
+          of the bracketed ones that the peer sent: N(USE_PPK) where there are such keys, the last where additional key
+          exchanges were chosen; N(SUPPORTED_AUTH_METHODS) to a peer of RFC 7427
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.ike.authentication import SUPPORTED_HASHES, hash_algorithms_to_bytes, parse_hash_algorithms
+from gateway.ike.authentication import (
+    SUPPORTED_HASHES,
+    hash_algorithms_to_bytes,
+    parse_hash_algorithms,
+    supported_announcements,
+)
 from gateway.ike.config import ResponderConfig
-from gateway.ike.constants import CertEncoding, ExchangeType, Flag, Group, NotifyType, PayloadType
+from gateway.ike.constants import AuthMethod, CertEncoding, ExchangeType, Flag, Group, NotifyType, PayloadType
 from gateway.ike.crypto import key_exchange
 from gateway.ike.errors import IkeError, InvalidSyntax
+from gateway.ike.exchanges import nat
 from gateway.ike.exchanges.child_sa import NONCE_BYTES, checked_nonce
 from gateway.ike.exchanges.ike_intermediate import Intermediate
 from gateway.ike.fingerprint import from_ike_sa_init
 from gateway.ike.message import Header, Payloads, clear_message
-from gateway.ike.path import Path, nat_detection_hash
+from gateway.ike.path import Path
+from gateway.ike.payloads.auth_methods import Announcement, announcements_to_bytes
 from gateway.ike.payloads.certificate import CertificateRequest
 from gateway.ike.payloads.ke import KeyExchange
 from gateway.ike.payloads.notify import Notify, notify_payload
 from gateway.ike.proposals import IkeSuite, answer_ike
 from gateway.ike.sa import IkeSa
 from gateway.ike.timers import Timer
+from gateway.ike.trace import Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +42,6 @@ class InitRequest:
     """A parsed request; nothing in it is authenticated yet."""
 
     sa_body: bytes
-from gateway.ike.trace import Trace
     """The SA payload, parsed when the suite is chosen."""
     ke: KeyExchange
     nonce: bytes
@@ -97,40 +105,57 @@ def accept(sa: IkeSa, request: InitRequest, answer: bytes, data: bytes, path: Pa
     sa.key_pair = key_exchange.generate(Group(sa.suite.group))
     sa.peer_public = request.ke.public
     sa.timers.set(Timer.HALF_OPEN, now + config.half_open_timeout_s)
-    _detect_nat(sa, request, path)
+    sa.trace = Trace(now, path.local_port)
+    nat.detect(sa, request.notifies, path, bytes(8))
     payloads = [
         (PayloadType.SA, answer),
         (PayloadType.KE, KeyExchange(sa.suite.group, sa.key_pair.public).to_bytes()),
         (PayloadType.NONCE, sa.nonce_r),
-        notify_payload(
-            NotifyType.NAT_DETECTION_SOURCE_IP,
-    sa.trace = Trace(now, path.local_port)
-            nat_detection_hash(sa.spi_i, sa.spi_r, path.local, path.local_port),
-        ),
-        notify_payload(
-            NotifyType.NAT_DETECTION_DESTINATION_IP,
-            nat_detection_hash(sa.spi_i, sa.spi_r, path.remote, path.remote_port),
-        ),
+        *nat.announcement(sa, path),
     ]
     if request.notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED) is not None:
         sa.peer_fragments = True
         payloads.append(notify_payload(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED))
-    hashes = request.notify(NotifyType.SIGNATURE_HASH_ALGORITHMS)
-    if hashes is not None:
-        sa.peer_hashes = parse_hash_algorithms(hashes.data)
-        ours = hash_algorithms_to_bytes(SUPPORTED_HASHES)
-        payloads.append(notify_payload(NotifyType.SIGNATURE_HASH_ALGORITHMS, ours))
+    payloads += _authentication_offer(sa, request)
     if sa.suite.additional:
         sa.intermediate = Intermediate(sa.suite.prf, sa.suite.additional)
         payloads.append(notify_payload(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED))
-    if config.credential.authorities:
-        wanted = CertificateRequest(CertEncoding.X509_SIGNATURE, config.credential.authorities)
-        payloads.append((PayloadType.CERTREQ, wanted.to_bytes()))
     response = clear_message(sa.spi_i, sa.spi_r, ExchangeType.IKE_SA_INIT, Flag.RESPONSE, 0, payloads)
     sa.init_request, sa.init_response = data, response
     sa.peer.begin(0, data)
     sa.peer.answer(0, (response,))
     return response
+
+
+def _authentication_offer(sa: IkeSa, request: InitRequest) -> list[tuple[PayloadType, bytes]]:
+    """How the peer may authenticate itself, as far as it understands that."""
+    config = sa.config
+    payloads = [
+        notify_payload(NotifyType.MULTIPLE_AUTH_SUPPORTED),
+        notify_payload(NotifyType.CHILDLESS_IKEV2_SUPPORTED),
+    ]
+    hashes = request.notify(NotifyType.SIGNATURE_HASH_ALGORITHMS)
+    if hashes is not None:
+        sa.peer_hashes = parse_hash_algorithms(hashes.data)
+        ours = hash_algorithms_to_bytes(SUPPORTED_HASHES)
+        payloads.append(notify_payload(NotifyType.SIGNATURE_HASH_ALGORITHMS, ours))
+        # RFC 9593 is for those that can choose, and these speak RFC 7427; others need not get the longer answer.
+        announced = announcements_to_bytes(_announcements(shared_key=bool(config.site_peers)))
+        payloads.append(notify_payload(NotifyType.SUPPORTED_AUTH_METHODS, announced))
+    if config.ppks and request.notify(NotifyType.USE_PPK) is not None:
+        sa.peer_takes_ppk = True
+        payloads.append(notify_payload(NotifyType.USE_PPK))
+    if config.authorities:
+        wanted = CertificateRequest(CertEncoding.X509_SIGNATURE, config.authorities)
+        payloads.append((PayloadType.CERTREQ, wanted.to_bytes()))
+    if config.wants_ocsp:
+        payloads.append((PayloadType.CERTREQ, CertificateRequest(CertEncoding.OCSP_CONTENT, ()).to_bytes()))
+    return payloads
+
+
+def _announcements(*, shared_key: bool) -> tuple[Announcement, ...]:
+    methods = supported_announcements()
+    return (*methods, Announcement(AuthMethod.SHARED_KEY_MIC)) if shared_key else methods
 
 
 def refusal(header: Header, error: IkeError) -> bytes | None:
@@ -150,17 +175,3 @@ def stateless_notify(header: Header, notify: NotifyType, data: bytes) -> bytes:
         header.message_id,
         [notify_payload(notify, data)],
     )
-
-
-def _detect_nat(sa: IkeSa, request: InitRequest, path: Path) -> None:
-    """Compare the hashes that the peer made of its view with ours (section 2.23).
-
-    A peer may send several source hashes, one for each of its addresses. A peer that sends none does no NAT
-    traversal.
-    """
-    sources = [n.data for n in request.notifies if n.type == NotifyType.NAT_DETECTION_SOURCE_IP]
-    destinations = [n.data for n in request.notifies if n.type == NotifyType.NAT_DETECTION_DESTINATION_IP]
-    if sources:
-        sa.nat_remote = nat_detection_hash(sa.spi_i, bytes(8), path.remote, path.remote_port) not in sources
-    if destinations:
-        sa.nat_local = nat_detection_hash(sa.spi_i, bytes(8), path.local, path.local_port) not in destinations

@@ -16,6 +16,9 @@ from tests.unit.aaa.eap.authority import CLIENT, SERVER, house, issue
 KeyKind = Literal["rsa", "p256", "p384", "p521", "ed25519"]
 KEY_KINDS: tuple[KeyKind, ...] = ("rsa", "p256", "p384", "p521", "ed25519")
 
+HOUSE_CA = b"\xca" * 20
+"""Stands for the hash of the key of the CA above the gateway's certificates."""
+
 _CURVES: dict[str, ec.EllipticCurve] = {"p256": ec.SECP256R1(), "p384": ec.SECP384R1(), "p521": ec.SECP521R1()}
 
 
@@ -42,7 +45,7 @@ def gateway_credential(kind: KeyKind = "p256") -> Credential:
     """How the gateway proves itself, with an intermediate certificate in its chain."""
     key = private_key(kind, "gateway")
     issued = issue("gateway.example", house().issuing, usage=SERVER, key=key)
-    return Credential(tuple(issued.chain), key, authorities=(b"\xca" * 20,))
+    return Credential(tuple(issued.chain), key, issuers=(HOUSE_CA,))
 
 
 @functools.cache

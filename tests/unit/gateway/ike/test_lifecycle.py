@@ -255,7 +255,7 @@ class TestLateAnswers:
         sa.eap_continue(b"\x01\x01\0\x05\x01", wire.now)
         sa.eap_succeeded(b"\x03\x01\0\x04", b"m" * 64, wire.now)
         sa.eap_failed(b"\x04\x01\0\x04", wire.now)
-        sa.certificate_accepted(wire.now)
+        sa.authorised(wire.now)
         sa.refuse(wire.now)
         sa.child_installed(wire.child.spi_in, wire.now)
         sa.child_failed(wire.child.spi_in, IkeError("too late"), wire.now)

@@ -71,7 +71,7 @@ REFUSED = [
 
 def native_wire(policy: ProposalPolicy = MODERN, **changes: Any) -> Wire:
     """A gateway with an RSA key, as it is by default, whose AAA knows Alice with and without her domain."""
-    config = responder_config(policy=policy, **{"credential": native_credential(), **changes})
+    config = responder_config(policy=policy, **{"credentials": (native_credential(),), **changes})
     return Wire(config, aaa=Aaa(passwords={"alice": PASSWORD, "COMPANY\\alice": PASSWORD}))
 
 

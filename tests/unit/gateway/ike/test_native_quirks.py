@@ -157,7 +157,7 @@ class TestWindows:
 
     @pytest.mark.parametrize("kind", ["p256", "p384"])
     def test_an_ecdsa_gateway_signs_by_its_own_method(self, kind: Any) -> None:
-        wire = native_wire(credential=native_credential(kind))
+        wire = native_wire(credentials=(native_credential(kind),))
         peer = established(wire, windows.PROFILE)
         assert peer.gateway_auth_method == {"p256": AuthMethod.ECDSA_256, "p384": AuthMethod.ECDSA_384}[kind]
 
@@ -263,9 +263,9 @@ class TestApple:
         assert [str(one) for one in peer.selectors[1]] == ["10.1.0.0-10.1.255.255"]
 
     def test_set_up_by_hand_an_iphone_takes_rsa_only(self) -> None:
-        wire = native_wire(credential=native_credential("p256"))
+        wire = native_wire(credentials=(native_credential("p256"),))
         assert connect(wire, case_of(apple.IOS)).error == "only RSA certificates are taken"
-        established(native_wire(credential=native_credential("p256")), apple.MACOS)
+        established(native_wire(credentials=(native_credential("p256"),)), apple.MACOS)
 
 
 class TestAndroid:
@@ -310,6 +310,6 @@ class TestAndroid:
 
     @pytest.mark.parametrize("kind", ["p256", "ed25519"])
     def test_takes_rsa_only(self, kind: Any) -> None:
-        wire = native_wire(credential=native_credential(kind))
+        wire = native_wire(credentials=(native_credential(kind),))
         peer = connect(wire, case_of(android.ANDROID_12))
         assert peer.phase is Phase.FAILED

@@ -138,7 +138,7 @@ class TestGateway:
             return
         assert_up(wire, client)
         assert client.initiator.gateway_auth_method == (AuthMethod.DIGITAL_SIGNATURE if announced else CLASSIC[kind])
-        assert tuple(client.initiator.gateway_certificates) == wire.config.credential.chain_der
+        assert tuple(client.initiator.gateway_certificates) == wire.config.credentials[0].chain_der
 
     @pytest.mark.parametrize(
         ("wanted", "answered"),

@@ -12,10 +12,14 @@ from gateway.ike.states import TRANSITIONS, UNFINISHED, Input, State, Transition
 EXPECTED = """
 half-open        + IKE_AUTH without AUTH         -> EAP in progress
 half-open        + IKE_AUTH with CERT and AUTH   -> authorising
+half-open        + AUTH by pre-shared key verified -> authorising
 EAP in progress  + AAA accepts with MSK          -> EAP done
 EAP done         + AUTH verified                 -> assigning
 authorising      + AUTH verified                 -> assigning
+authorising      + AUTH verified, another follows -> second authentication
+second authentication + IKE_AUTH without AUTH    -> EAP in progress
 assigning        + child SA installed            -> established
+assigning        + no child SA wanted            -> established
 assigning        + no child SA possible          -> closing
 established      + close asked for               -> closing
 established      + Delete from the peer          -> closed
@@ -27,7 +31,14 @@ replaced         + Delete answered, or peer dead -> closed
 closing          + Delete from the peer          -> closed
 closing          + Delete answered, or peer dead -> closed
 """
-UNFINISHED_NAMES = ("half-open", "EAP in progress", "EAP done", "authorising", "assigning")
+UNFINISHED_NAMES = (
+    "half-open",
+    "EAP in progress",
+    "EAP done",
+    "authorising",
+    "second authentication",
+    "assigning",
+)
 ENDINGS = ("refused", "half-open too long", "close asked for", "Delete from the peer")
 
 

@@ -30,7 +30,7 @@ from gateway.ike.states import State
 from tests.peers.eap import MsChapV2Peer
 from tests.peers.initiator import Initiator, InitiatorConfig, Phase
 from tests.unit.aaa.eap.conversation import tls_server
-from tests.unit.gateway.ike.credentials import KeyKind, gateway_credential
+from tests.unit.gateway.ike.credentials import HOUSE_CA, KeyKind, gateway_credential
 
 GATEWAY = "192.0.2.1"
 GATEWAY_NAME = Identification.fqdn("gateway.example")
@@ -50,7 +50,7 @@ def everything(_to_gateway: bool, batch: list[bytes]) -> list[bytes]:
 def responder_config(kind: KeyKind = "p256", **changes: Any) -> ResponderConfig:
     """A gateway's configuration with a key of some kind."""
     names = (GATEWAY_NAME, Identification.fqdn("vpn.example"))
-    return replace(ResponderConfig(GATEWAY_NAME, names, gateway_credential(kind)), **changes)
+    return replace(ResponderConfig(GATEWAY_NAME, names, (gateway_credential(kind),), (HOUSE_CA,)), **changes)
 
 
 def mschapv2(identity: str = "alice", password: str = PASSWORD) -> InitiatorConfig:
@@ -256,7 +256,7 @@ class Wire:
                 self._eap_step(sa, self._eap[sa].receive(packet))
             case events.CertificateReceived(sa):
                 if self.aaa.may_enter:
-                    self._answer(sa, lambda: sa.certificate_accepted(self.now))
+                    self._answer(sa, lambda: sa.authorised(self.now))
                 else:
                     self._answer(sa, lambda: sa.refuse(self.now))
             case events.AssignmentWanted(sa):
