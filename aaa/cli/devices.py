@@ -196,7 +196,7 @@ def write_profile(name: str, kind: ProfileKind | None, output: Path | None) -> N
     content = make_profile(kind, target, root_der)
     file = output or Path(FILES[kind])
     if str(file) == "-":
-        click.get_binary_stream("stdout").write(content)
+        click.echo(content, nl=False)
         return
     try:
         file.write_bytes(content)

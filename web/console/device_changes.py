@@ -10,6 +10,8 @@ from flask.typing import ResponseReturnValue
 
 from aaa.devices import add_device, renew_access_code
 from aaa.enforcement import revoke_device
+from aaa.enrolment.profile import FILES, profile_kind
+from aaa.enrolment.target import target_for
 from aaa.models import AccessCode
 from aaa.sessions import known_gateways, sessions_of_device
 from aaa.users import list_users
@@ -19,7 +21,7 @@ from posture.models import Device
 from web import second_factor
 from web.access import Permission, requires, visitor
 from web.console.devices import device_page, find_device, valid_certificates
-from web.console.instructions import PLATFORMS, Target, instructions
+from web.console.instructions import PLATFORMS, instructions
 from web.console.records import await_stops
 from web.context import runtime
 from web.forms import Form, FormError, Line, Reason, read_form
@@ -145,21 +147,23 @@ def _add_page(errors: dict[str, str]) -> ResponseReturnValue:
 
 
 def _code_page(device: Device, access_code: str, expires_at: datetime) -> ResponseReturnValue:
-    gateway = runtime().settings.gateway
-    addresses = [str(address) for address in gateway.public_addresses]
-    target = Target(gateway.identity, addresses[0] if addresses else gateway.identity, device.owner)
+    settings = runtime().settings
+    with runtime().database.reading() as session:
+        target = target_for(session, settings, device)
     how = instructions(device.platform, target)
+    kind = profile_kind(device.platform)
     return render_template(
         "console/device_code.html",
         device=device,
         access_code=access_code,
         expires_at=expires_at,
-        identity=gateway.identity,
-        addresses=addresses,
+        identity=target.identity,
+        addresses=[str(address) for address in settings.gateway.public_addresses],
         platform=device.platform,
         trust_step=how.trust_step,
         steps=how.steps,
         command=how.command,
+        profile_file=FILES[kind] if kind is not None else "",
         pem_file=PEM_FILE,
         der_file=DER_FILE,
     )

@@ -5,17 +5,21 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from flask import Blueprint, abort, render_template
+from cryptography.hazmat.primitives.serialization import Encoding
+from flask import Blueprint, Response, abort, render_template
 from flask.typing import ResponseReturnValue
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from aaa.devices import device_overview
+from aaa.enrolment.profile import FILES, MEDIA_TYPES, make_profile, profile_kind
+from aaa.enrolment.target import target_for
 from aaa.models import TunnelSession
 from aaa.sessions import sessions_of_device
 from core.audit import AuditEvent
 from core.clock import utc_now
 from core.errors import NotFoundError
+from pki.authority import CertificateAuthority
 from pki.certificates import list_certificates, state_of
 from pki.models import Certificate
 from posture.models import Device
@@ -85,6 +89,22 @@ def live(device_id: str) -> ResponseReturnValue:
         find_device(session, device_id)
         rows = sessions_of_device(session, device_id, limit=SESSIONS_LISTED)
     return render_template("console/device_sessions_fragment.html", device_sessions=rows)
+
+
+@devices.get("/devices/<string:device_id>/profile")
+@requires(Permission.SEE)
+def profile(device_id: str) -> ResponseReturnValue:
+    """What sets up the device's own client, as a file; there is no secret in it."""
+    with runtime().database.reading() as session:
+        device = find_device(session, device_id)
+        target = target_for(session, runtime().settings, device)
+    kind = profile_kind(device.platform)
+    if kind is None:
+        abort(404)
+    root_der = CertificateAuthority.open(runtime()).root.public_bytes(Encoding.DER)
+    response = Response(make_profile(kind, target, root_der), mimetype=MEDIA_TYPES[kind])
+    response.headers["Content-Disposition"] = f'attachment; filename="{FILES[kind]}"'
+    return response
 
 
 def device_page(device_id: str, **extra: Any) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aaa.enrolment.target import CONNECTION, Target
+from aaa.enrolment.windows import powershell
 from web.trust import PEM_FILE
 
 PLATFORMS = ("Windows", "macOS", "iOS", "Android", "Linux")
@@ -14,21 +16,10 @@ class Instructions:
     """What the page after adding a device says."""
 
     trust_step: str
-    """How the CA certificate is made trusted."""
+    """How the CA certificate is made trusted; empty where the profile brings it along."""
     steps: tuple[str, ...]
     command: str = ""
     """For a terminal, where the platform is set up by one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a client is to be told."""
-
-    identity: str
-    """The gateway's name, which its certificate carries."""
-    host: str
-    """Where packets go: an address where one is known, else the name."""
-    user_name: str
 
 
 def instructions(platform: str, target: Target) -> Instructions:
@@ -45,37 +36,31 @@ def _windows(target: Target) -> Instructions:
     return Instructions(
         "Open the file, install it for the local machine, under Trusted Root Certification Authorities.",
         (
-            "Run the command below in PowerShell. It makes the connection, and has Windows offer strong algorithms: "
-            "by itself it offers only old ones, which are refused.",
+            "Run the commands below in PowerShell. They make the connection, and have Windows offer strong "
+            "algorithms: by itself it offers only old ones, which are refused.",
             "Settings, Network & internet, VPN: connect, and type user name and access code.",
         ),
-        f"Add-VpnConnection -Name Ostiary -ServerAddress {target.identity} `\n"
-        "  -TunnelType Ikev2 -AuthenticationMethod Eap\n"
-        "Set-VpnConnectionIPsecConfiguration -ConnectionName Ostiary `\n"
-        "  -EncryptionMethod GCMAES256 -IntegrityCheckMethod SHA384 -DHGroup ECP384 `\n"
-        "  -CipherTransformConstants GCMAES256 -AuthenticationTransformConstants GCMAES256 `\n"
-        "  -PfsGroup None -Force",
+        powershell(target),
     )
 
 
 def _mac(target: Target) -> Instructions:
     return Instructions(
-        "Open it in Keychain Access, login keychain, and set it to Always Trust.",
+        "",
         (
-            "System Settings, VPN, Add VPN Configuration, IKEv2.",
-            f"Server address and remote ID: {target.identity}. Leave the local ID empty.",
-            "User authentication: Username, with user name and access code; then connect.",
+            "Open the profile, then install it under System Settings, Profiles (or General, Device Management).",
+            f"System Settings, VPN: switch {CONNECTION} on. When it asks for the password, give the access code.",
         ),
     )
 
 
 def _ios(target: Target) -> Instructions:
     return Instructions(
-        "Install the profile, then switch it on under Settings, General, About, Certificate Trust Settings.",
+        "",
         (
-            "Settings, General, VPN & Device Management, VPN, Add VPN Configuration, type IKEv2.",
-            f"Server and remote ID: {target.identity}. Leave the local ID empty.",
-            "User authentication: Username, with user name and access code; then connect.",
+            "Open the profile on the device (by AirDrop, mail, or this page), then install it under Settings, "
+            "General, VPN & Device Management.",
+            f"Settings, VPN: switch {CONNECTION} on. When it asks for the password, give the access code.",
         ),
     )
 
@@ -84,9 +69,11 @@ def _android(target: Target) -> Instructions:
     return Instructions(
         "Settings, Security, Encryption & credentials, Install a certificate, VPN & app user certificate.",
         (
-            "Settings, Network & internet, VPN, add one of type IKEv2/IPSec MSCHAPv2 (Android 11 or newer).",
-            f"Server address: {target.identity}. Identifier: the user name.",
-            "CA certificate: the one installed above. Then user name and access code; connect.",
+            "Settings, Network & internet, VPN, add one of type IKEv2/IPSec MSCHAPv2 (Android 12 or newer; for an "
+            "older one take the app strongSwan VPN Client, type IKEv2 EAP).",
+            f"Server address: {target.identity}, just so. IPSec identifier: {target.user_name}. "
+            "IPSec CA certificate: the one installed above; leave the server certificate as it is.",
+            "Save with user name and access code, and connect.",
         ),
     )
 

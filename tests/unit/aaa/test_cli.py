@@ -17,6 +17,7 @@ from aaa.interface import EapAccepted, EapRejected
 from core import jobs
 from core.cli import root
 from core.runtime import Runtime
+from posture import devices as inventory
 from tests.peers.eap import MsChapV2Peer
 from tests.unit.aaa.driver import Driver
 from tests.unit.aaa.installation import open_runtime
@@ -161,3 +162,22 @@ def test_revoke_prints_each_gateways_answer(runtime: Runtime, monkeypatch: pytes
     assert [row["ended"] for row in parsed("session", "list", "--all")] == ["NAS_REQUEST"]
     failed = ostiary("device", "revoke", "nothing", "--reason", "x")
     assert (failed.exit_code, "there is no device" in failed.output) == (1, True)
+
+
+def test_a_profile_for_the_devices_own_client(runtime: Runtime, tmp_path: Path) -> None:
+    for name, platform in (("pc", "Windows 11"), ("phone", "iOS"), ("pixel", "Android")):
+        enrol(runtime, name=name, new_user=name == "pc")
+        with runtime.database.transaction() as session:
+            inventory.find(session, name).platform = platform
+    assert "Add-VpnConnection -Name Ostiary -ServerAddress vpn.example.org" in ok(
+        "device", "profile", "pc", "--output", "-"
+    )
+    assert ok("device", "profile", "phone") == "wrote ostiary.mobileconfig\n"
+    assert b"vpn.example.org" in (tmp_path / "ostiary.mobileconfig").read_bytes()
+    refused = ostiary("device", "profile", "pixel")
+    assert (refused.exit_code, "there is no profile for the platform of pixel (Android)" in refused.output) == (
+        1,
+        True,
+    )
+    assert ok("device", "profile", "pixel", "--for", "windows", "--output", "x.ps1") == "wrote x.ps1\n"
+    assert "can't be written" in ostiary("device", "profile", "pc", "--output", "no/such/x.ps1").output

@@ -60,7 +60,7 @@ def test_adding_shows_code_and_steps_once(runtime: Runtime, administrator: Visit
     found = _CODE.search(answer.text)
     assert found is not None
     assert answer.headers["Cache-Control"] == "no-store"
-    for part in ("ines-phone", "gateway.ostiary.internal", "Certificate Trust Settings", "/ca.crt"):
+    for part in ("ines-phone", "gateway.ostiary.internal", "Device Management", "ostiary.mobileconfig"):
         assert part in answer.text
     with runtime.database.reading() as session:
         device = inventory.find(session, "ines-phone")
@@ -74,9 +74,36 @@ def test_every_platform_has_its_steps(runtime: Runtime, administrator: Visitor, 
     world.add_device(runtime, "ines", "other")
     page = administrator.post("/devices/add", {"owner": "ines", "name": "new", "platform": platform}).text
     assert f"On {platform}" in page
-    assert ("/ca.pem" if platform == "Linux" else "/ca.crt") in page
+    profile = {"Windows": "ostiary.ps1", "macOS": "ostiary.mobileconfig", "iOS": "ostiary.mobileconfig"}.get(platform)
+    assert ("/profile" in page) == (profile is not None)
+    assert profile is None or profile in page
+    # Apple's profile brings the root along.
+    trust = {"Linux": "/ca.pem", "Windows": "/ca.crt", "Android": "/ca.crt"}.get(platform)
+    assert ("Trust this gateway" in page) == (trust is not None)
+    assert trust is None or trust in page
     assert ("--cert ostiary-root.pem" in page) == (platform == "Linux")
     assert page.count("<li>") >= 3
+
+
+@pytest.mark.parametrize(
+    ("platform", "media_type"), [("iOS", "application/x-apple-aspen-config"), ("Windows", "text/plain")]
+)
+def test_the_profile_is_a_file_without_a_secret(
+    runtime: Runtime, administrator: Visitor, platform: str, media_type: str
+) -> None:
+    device = world.add_device(runtime, "ines", "ines-phone", platform)
+    code = _CODE.search(administrator.post(f"/devices/{device.id}/access-code").text)
+    answer = administrator.get(f"/devices/{device.id}/profile")
+    assert (answer.status_code, answer.mimetype) == (200, media_type)
+    assert answer.headers["Content-Disposition"].startswith("attachment; filename=")
+    assert "gateway.ostiary.internal" in answer.text
+    assert code is None or code[1] not in answer.text
+
+
+def test_there_is_no_profile_for_who_is_set_up_by_hand(runtime: Runtime, administrator: Visitor) -> None:
+    device = world.add_device(runtime, "ines", "pixel", "Android")
+    assert administrator.get(f"/devices/{device.id}/profile").status_code == 404
+    assert administrator.get("/devices/none/profile").status_code == 404
 
 
 @pytest.mark.parametrize(
