@@ -48,6 +48,11 @@ def _esp(suites: Sequence[tuple[tuple[int, int], int]], spi: bytes) -> bytes:
     )
 
 
+def profile_child_with_key_exchange(spi: bytes) -> bytes:
+    """By our profile, which has perfect forward secrecy, when it rekeys."""
+    return e.sa(e.proposal(1, e.ESP, [(e.ENCR, *AES_GCM_256), (e.KE, ECP_384, 0), (e.ESN, 0, 0)], spi))
+
+
 def child_offer_with_key_exchange(spi: bytes) -> bytes:
     """Of an iPhone that was set up by hand, when it rekeys: with perfect forward secrecy, or without."""
     transforms: list[Transform] = [(e.ENCR, *AES_CBC_256), (e.INTEG, 12, 0)]
@@ -137,6 +142,8 @@ _NEWER_ESP = partial(_esp, [(AES_GCM_256, 0)] * 2 + [(AES_CBC_256, 12)] * 2)
 
 IOS = _apple("iOS 16, set up by hand", "iOS", IOS_SUITES, _IOS_ESP, ecdsa=False)
 MACOS = _apple("macOS 13, set up by hand", "Apple", MACOS_SUITES, _MACOS_ESP)
-PROFILE = _apple("iOS or macOS, our profile", "Apple", PROFILE_SUITES, _GCM_ESP, subnets=True)
+PROFILE = _apple("iOS or macOS, our profile", "Apple", PROFILE_SUITES, _GCM_ESP)
+SUBNETS = _apple("iOS or macOS that asks for subnets", "Apple", PROFILE_SUITES, _GCM_ESP, subnets=True)
+"""With UseConfigurationAttributeInternalIPSubnet."""
 NEWER = _apple("iOS or macOS of 2023 and later, no suite in the profile", "Apple", NEWER_SUITES, _NEWER_ESP)
 EAP_ONLY = _apple("iOS or macOS, EAP only", "Apple", NEWER_SUITES, _NEWER_ESP, eap_only=True)

@@ -35,6 +35,7 @@ MSCHAPV2_CASES = [
     Case(apple.IOS, "eap-mschapv2", own_address()),
     Case(apple.MACOS, "eap-mschapv2", ALICE),
     Case(apple.PROFILE, "eap-mschapv2", ALICE),
+    Case(apple.SUBNETS, "eap-mschapv2", ALICE),
     Case(apple.NEWER, "eap-mschapv2", own_address()),
     Case(apple.EAP_ONLY, "eap-mschapv2", ALICE),
     Case(android.ANDROID_12, "eap-mschapv2", ALICE),

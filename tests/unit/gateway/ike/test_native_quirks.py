@@ -85,7 +85,7 @@ class TestAll:
         peer = connect(wire, case)
         assert set(peer.reply) <= {1, 2, 3, 8, 10, 13, 15}
         assert CfgAttribute.INTERNAL_IP4_ADDRESS in peer.reply
-        asks_netmask = case.client in (apple.IOS, apple.MACOS, apple.PROFILE, apple.NEWER, apple.EAP_ONLY)
+        asks_netmask = case.client.looks_like in ("iOS", "Apple")
         assert (CfgAttribute.INTERNAL_IP4_NETMASK in peer.reply) is asks_netmask
 
     @pytest.mark.parametrize("first", ["tls", "mschapv2"])
@@ -247,6 +247,16 @@ class TestApple:
         assert peer.answer is not None
         assert peer.answer.first(PayloadType.KE) is not None
 
+    def test_our_profile_rekeys_with_a_key_exchange(self) -> None:
+        wire = native_wire()
+        peer = established(wire, apple.PROFILE)
+        offer = apple.profile_child_with_key_exchange(b"\0\0\x20\2")
+        peer.create_child(offer, rekeyed_spi=peer.spi_in, group=Group.ECP_384)
+        wire.run()
+        assert peer.answered_error == ""
+        assert peer.answer is not None
+        assert peer.answer.first(PayloadType.KE) is not None
+
     def test_eap_only_does_not_keep_the_gateway_from_proving_itself(self) -> None:
         """MSCHAPv2 does not show who the server is, so the certificate has to (RFC 5998 section 3)."""
         wire = native_wire()
@@ -257,7 +267,7 @@ class TestApple:
         wire = native_wire()
         wire.aaa.networks, wire.aaa.dns = SPLIT, (IPv4Address("10.1.0.53"),)
         wire.aaa.dns_domains = ("corp.example", "lab.example")
-        peer = established(wire, apple.PROFILE)
+        peer = established(wire, apple.SUBNETS)
         assert peer.reply[CfgAttribute.INTERNAL_DNS_DOMAIN] == [b"corp.example", b"lab.example"]
         assert peer.reply[CfgAttribute.INTERNAL_IP4_SUBNET] == [bytes((10, 1, 0, 0, 255, 255, 0, 0))]
         assert [str(one) for one in peer.selectors[1]] == ["10.1.0.0-10.1.255.255"]
