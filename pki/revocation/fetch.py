@@ -193,6 +193,8 @@ async def _exchange(
         match event:
             case h11.NEED_DATA:
                 data = await reader.read(_READ_BYTES)
+                if not data and http.their_state is h11.SEND_RESPONSE:
+                    raise NotUsable("the connection was closed before the answer")
                 received += len(data)
                 if received > most:
                     # Heads and chunks without end are no document that grows too large.
@@ -209,7 +211,7 @@ async def _exchange(
             case h11.InformationalResponse():
                 continue
             case _:
-                raise NotUsable("the connection was closed before the answer")
+                raise NotUsable("the answer goes on after its end")
 
 
 def _check_head(response: h11.Response, limit_bytes: int) -> None:
