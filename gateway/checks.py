@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from core.checks import Check
 from core.settings import GatewaySettings, Settings
+from gateway.client_checks import tunnel_checks
 from gateway.dataplane.kernel_esp import kernel_esp
 from gateway.dataplane.links import forwarding_enabled
 from gateway.ike.policy import POLICIES
@@ -27,6 +28,7 @@ def checks(settings: Settings) -> list[Check]:
         *(_port(address, port) for address in gateway.listen for port in (gateway.ike_port, gateway.natt_port)),
         _control_port(gateway),
         _forwarding(gateway),
+        *tunnel_checks(settings),
     ]
 
 
