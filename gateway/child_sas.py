@@ -158,14 +158,15 @@ def _sum(one: Counters, other: Counters) -> Counters:
 
 def endpoints(sa: IkeSa) -> Endpoints:
     """Where the packets of an IKE SA's child SAs go."""
-    path = sa.path
+    esp = sa.esp
+    path = esp.path
     return Endpoints(
         local=_address(path.local),
         local_port=path.local_port,
         remote=_address(path.remote),
         remote_port=path.remote_port,
-        udp_encapsulation=sa.nat_local or sa.nat_remote,
-        peer_behind_nat=sa.nat_remote,
+        udp_encapsulation=esp.udp_encapsulation,
+        peer_behind_nat=esp.peer_behind_nat,
     )
 
 

@@ -28,6 +28,14 @@ class Path(NamedTuple):
         return f"{host}:{self.remote_port}"
 
 
+class EspPath(NamedTuple):
+    """Where the packets of an IKE SA's child SAs go."""
+
+    path: Path
+    udp_encapsulation: bool
+    peer_behind_nat: bool
+
+
 def nat_detection_hash(spi_i: bytes, spi_r: bytes, address: str, port: int) -> bytes:
     """SHA-1 of SPIs, address and port (RFC 7296 section 2.23); not a security function there."""
     data = spi_i + spi_r + _packed(address) + port.to_bytes(2, "big")

@@ -7,7 +7,7 @@ Slow work leaves as an event and comes back as a call; a call that comes too lat
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,13 +37,14 @@ from gateway.ike.exchanges import (
     ike_auth,
     ike_intermediate,
     informational,
+    mobike,
     rekey_ike,
 )
 from gateway.ike.exchanges.auth_state import IkeAuth
 from gateway.ike.exchanges.own import OwnExchange
 from gateway.ike.keymat import IkeKeys, derive_ike_keys
 from gateway.ike.message import Header, Payloads
-from gateway.ike.path import Path
+from gateway.ike.path import EspPath, Path
 from gateway.ike.payloads.notify import Notify, notify_payload
 from gateway.ike.proposals import IkeSuite
 from gateway.ike.states import ALIVE, UNFINISHED, Input, State, transition
@@ -54,6 +55,8 @@ from gateway.ike.window import OwnRequest, PeerRequests, Verdict
 MIN_MSK_BYTES = 64
 KEEPALIVE = b"\xff"
 """The NAT-keepalive of RFC 3948 section 2.3; it goes out without a non-ESP marker."""
+STRAY_ANSWERS_PER_S, STRAY_ANSWERS_BURST = 2.0, 10.0
+"""Answers that go once more, and to another address than the SA's."""
 NEW_KEYS_PER_S, NEW_KEYS_BURST = 2.0, 20.0
 """Rekeyings and new child SAs that a peer may ask for. Windows rekeys by volume, at most some once a second."""
 
@@ -120,6 +123,7 @@ class IkeSa:
         "key_pair",
         "keys",
         "last_received",
+        "mobility",
         "nat_local",
         "nat_remote",
         "new_keys",
@@ -141,6 +145,8 @@ class IkeSa:
         "spi_i",
         "spi_r",
         "state",
+        "stray_answers",
+        "successor",
         "suite",
         "timers",
         "trace",
@@ -177,6 +183,8 @@ class IkeSa:
         """The two messages of IKE_SA_INIT, which AUTH covers."""
         self.intermediate: ike_intermediate.Intermediate | None = None
         """The additional key exchanges that IKE_SA_INIT agreed on (RFC 9370)."""
+        self.mobility: mobike.Mobility | None = None
+        """Both sides speak MOBIKE (RFC 4555)."""
         self.peer_fragments = False
         """The peer takes fragments (RFC 7383)."""
         self.peer_hashes: frozenset[int] = frozenset()
@@ -205,6 +213,9 @@ class IkeSa:
         """The IKE SA that the peer made of this one by rekeying while our own rekeying is outstanding."""
         self.predecessor: IkeSa | None = None
         """Of a rival: the SA whose place it may take."""
+        self.successor: IkeSa | None = None
+        """The SA that has taken the place of this one."""
+        self.stray_answers = TokenBucket(STRAY_ANSWERS_PER_S, STRAY_ANSWERS_BURST, 0.0)
         self._queue: deque[OwnExchange] = deque()
         self._pending: dict[int, PendingChild] = {}
         self.last_received = 0.0
@@ -246,7 +257,7 @@ class IkeSa:
     def handle_timer(self, now: float) -> None:
         """Whatever is due: timeouts, retransmissions, liveness, keepalives, rekeying."""
         if self.own.deadline is not None and now >= self.own.deadline:
-            if not self.own.retransmit(now):
+            if not self.own.retransmit(now, self._patience_s):
                 self._end(Input.GONE, CloseCause.LOST, now)
                 return
             self._send_all(self.own.datagrams)
@@ -418,7 +429,14 @@ class IkeSa:
     def remote_moved(self, path: Path) -> None:
         """Authentic ESP came from a new address behind the NAT (RFC 7296 section 2.23)."""
         if self.nat_remote and self.state is State.ESTABLISHED:
-            self.path = path
+            self.change_path(path)
+            if self.mobility is not None:
+                self.mobility.held = None
+
+    def announce_addresses(self, addresses: Sequence[str], now: float) -> None:
+        """The gateway can be reached at other addresses than before: tell a peer that can make use of them."""
+        if self.mobility is not None and self.state is State.ESTABLISHED:
+            self.initiate(mobike.AnnounceAddresses(addresses), now)
 
     def close(self, cause: CloseCause, now: float) -> None:
         """End the SA from our side: events at once, Delete to an established peer."""
@@ -448,6 +466,37 @@ class IkeSa:
         """The responder that holds it."""
         return self._owner
 
+    @property
+    def esp(self) -> EspPath:
+        """Where the packets of the child SAs go."""
+        if self.mobility is not None and self.mobility.held is not None:
+            return self.mobility.held
+        return EspPath(self.path, self.nat_local or self.nat_remote, self.nat_remote)
+
+    @property
+    def request_path(self) -> Path:
+        """Where the request came from that was begun last."""
+        return self.peer.current_path or self.path
+
+    def change_path(self, path: Path) -> None:
+        """The peer is somewhere else."""
+        if self.channel is not None and self.peer_fragments and path.ip_version != self.path.ip_version:
+            self.channel.set_fragment_size(self.config.fragment_size_bytes, path.ip_version)
+        self.path = path
+
+    def renew_keepalives(self, now: float) -> None:
+        """Whether we are behind a NAT has been found out anew."""
+        if not self.nat_local:
+            self.timers.cancel(Timer.KEEPALIVE)
+        elif self.timers.get(Timer.KEEPALIVE) is None:
+            self.timers.set(Timer.KEEPALIVE, now + self.config.keepalive_interval_s)
+
+    def send_again(self, now: float) -> None:
+        """Along the path as it is now, the outstanding request has all its time again."""
+        if self.own.message_id is not None:
+            self.own.restart(now)
+            self._send_all(self.own.datagrams)
+
     def move(self, given: Input) -> None:
         """Change the state by the table."""
         self.state = transition(self.state, given)
@@ -458,10 +507,10 @@ class IkeSa:
             return
         answered_id = self.peer.current if message_id is None else message_id
         datagrams = self.channel.seal(exchange, answered_id, payloads, response=True)
-        self.peer.answer(answered_id, datagrams)
+        path = self.peer.answer(answered_id, datagrams)
         if self.trace is not None:
             self.trace.answer(datagrams)
-        self._send_all(datagrams)
+        self._send_all(datagrams, path)
 
     def initiate(self, own: OwnExchange, now: float) -> None:
         """Begin an exchange, when its turn has come."""
@@ -552,6 +601,8 @@ class IkeSa:
             if not isinstance(own, rekey_ike.RekeyIke):
                 new.initiate(own, now)
         self._queue.clear()
+        self.successor = new
+        mobike.hand_over(self, new, now)
         self._owner.adopt(new)
 
     def take_rival(self) -> IkeSa | None:
@@ -591,7 +642,9 @@ class IkeSa:
             response = self.peer.response_to(header.message_id, data)
             if response and self.trace is not None:
                 self.trace.repeated()
-            self._send_all(response)
+            # Whoever sends a request again from elsewhere may be its peer on the move, or anybody who has caught it.
+            if path == self.path or self.stray_answers.take(now):
+                self._send_all(response, path)
             return
         if verdict is not Verdict.NEW or self.state is State.CLOSED:
             return
@@ -604,7 +657,7 @@ class IkeSa:
                 return
         except (AuthenticButInvalid, UnsupportedCriticalPayload) as error:
             problem = error
-        self.peer.begin(header.message_id, channel.first_datagram)
+        self.peer.begin(header.message_id, channel.first_datagram, path)
         if self.trace is not None:
             self.trace.request(now, header.exchange, path.local_port, channel.message_fragments)
         self._heard(path, now)
@@ -698,9 +751,10 @@ class IkeSa:
             return
         if self.state in UNFINISHED:
             # The port changes from 500 to 4500 with the first IKE_AUTH (RFC 7296 section 2.23).
-            self.path = path
-        elif self.nat_remote and self.state is State.ESTABLISHED:
-            self.path = path
+            self.change_path(path)
+        elif self.nat_remote and self.state is State.ESTABLISHED and self.mobility is None:
+            # With MOBIKE the peer says so where it moves, and tries paths without moving (RFC 4555 section 3.8).
+            self.change_path(path)
             self._owner.emit(PathChanged(self))
 
     def _derive_channel(self, header: Header) -> Channel:
@@ -751,9 +805,13 @@ class IkeSa:
         if self.outstanding is not None and not self.outstanding.abandoned(self, now):
             self.outstanding = informational.Abandoned(self.outstanding.exchange)
 
-    def _send_all(self, datagrams: tuple[bytes, ...] | list[bytes]) -> None:
+    @property
+    def _patience_s(self) -> float:
+        return self.config.mobike_patience_s if self.mobility and self.state is State.ESTABLISHED else 0.0
+
+    def _send_all(self, datagrams: Sequence[bytes], path: Path | None = None) -> None:
         for datagram in datagrams:
-            self._owner.transmit(datagram, self.path)
+            self._owner.transmit(datagram, path or self.path)
 
     def _end(self, given: Input, cause: CloseCause, now: float) -> None:
         """Into CLOSED; what is secret or large goes, the cached response stays for a while.

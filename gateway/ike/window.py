@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
 
+from gateway.ike.path import Path
+
 
 class Verdict(Enum):
     """What to do with a request of the peer."""
@@ -37,16 +39,18 @@ class PeerRequests:
             order in which they come, and so many answers are kept.
     """
 
-    __slots__ = ("_ahead", "_answered", "_open", "_window", "current", "next_id")
+    __slots__ = ("_ahead", "_answered", "_open", "_window", "current", "current_path", "next_id")
 
     def __init__(self, next_id: int = 0, window: int = 1) -> None:
         self.next_id = next_id
         self.current = -1
         """The id of the request that was begun last."""
+        self.current_path: Path | None = None
+        """Where it came from."""
         self._window = window
         self._ahead: set[int] = set()
         """Ids above `next_id` that have come."""
-        self._open: dict[int, bytes] = {}
+        self._open: dict[int, tuple[bytes, Path | None]] = {}
         self._answered: dict[int, Answered] = {}
 
     @property
@@ -70,25 +74,32 @@ class PeerRequests:
             return Verdict.NEW
         return Verdict.STALE
 
-    def begin(self, message_id: int, request: bytes) -> None:
+    def begin(self, message_id: int, request: bytes, path: Path | None = None) -> None:
         """A request that was judged NEW is authentic and is worked on.
 
         Args:
             message_id: its id.
             request: its first datagram, to know its retransmissions by.
+            path: where it came from, and its answer goes.
         """
-        self.current = message_id
-        self._open[message_id] = request
+        self.current, self.current_path = message_id, path
+        self._open[message_id] = request, path
         self._ahead.add(message_id)
         while self.next_id in self._ahead:
             self._ahead.remove(self.next_id)
             self.next_id += 1
 
-    def answer(self, message_id: int, response: Sequence[bytes]) -> None:
-        """A request was answered with these bytes."""
-        self._answered[message_id] = Answered(self._open.pop(message_id), tuple(response))
+    def answer(self, message_id: int, response: Sequence[bytes]) -> Path | None:
+        """A request was answered with these bytes; returns where they go."""
+        request, path = self._open.pop(message_id)
+        self._answered[message_id] = Answered(request, tuple(response))
         for old in [old for old in self._answered if old < self.next_id - self._window]:
             del self._answered[old]
+        return path
+
+    def widen(self, window: int) -> None:
+        """Let the peer have more requests outstanding, since it is told so now (section 2.3)."""
+        self._window = max(self._window, window)
 
     def response_to(self, message_id: int, datagram: bytes) -> tuple[bytes, ...]:
         """What a retransmission gets; nothing where it is not the request that was answered under its id."""
@@ -110,7 +121,7 @@ class PeerRequests:
 class OwnRequest:
     """Our one outstanding request, retransmitted until it is answered or the peer is taken for dead."""
 
-    __slots__ = ("_timeouts_s", "_tries", "datagrams", "deadline", "message_id", "next_id")
+    __slots__ = ("_began", "_timeouts_s", "_tries", "datagrams", "deadline", "message_id", "next_id")
 
     def __init__(self, timeouts_s: tuple[float, ...], next_id: int = 0) -> None:
         self._timeouts_s = timeouts_s
@@ -121,19 +132,27 @@ class OwnRequest:
         self.datagrams: tuple[bytes, ...] = ()
         self.deadline: float | None = None
         """When to retransmit or give up, monotonic seconds."""
+        self._began = 0.0
 
     def send(self, datagrams: Sequence[bytes], now: float) -> None:
         """A request with the id `next_id` goes out."""
         self.message_id = self.next_id
         self.next_id += 1
         self.datagrams = tuple(datagrams)
-        self._tries = 0
-        self.deadline = now + self._timeouts_s[0]
+        self.restart(now)
 
-    def retransmit(self, now: float) -> bool:
-        """The deadline passed: True to send `datagrams` again, False where the peer is dead."""
+    def retransmit(self, now: float, patience_s: float = 0.0) -> bool:
+        """The deadline passed: True to send `datagrams` again, False where the peer is dead.
+
+        Args:
+            now: monotonic seconds.
+            patience_s: how long the peer has in any case; the last of the timeouts is repeated until then.
+        """
         self._tries += 1
         if self._tries >= len(self._timeouts_s):
+            if now < self._began + patience_s:
+                self.deadline = now + self._timeouts_s[-1]
+                return True
             self.deadline = None
             return False
         self.deadline = now + self._timeouts_s[self._tries]
@@ -145,6 +164,11 @@ class OwnRequest:
             return False
         self.forget()
         return True
+
+    def restart(self, now: float) -> None:
+        """The request goes out anew along another path, with all its time before it."""
+        self._tries, self._began = 0, now
+        self.deadline = now + self._timeouts_s[0]
 
     def forget(self) -> None:
         """Wait for no answer any more."""

@@ -9,6 +9,7 @@ from gateway.ike.admission import admit
 from gateway.ike.channel import OutPayloads
 from gateway.ike.child import ChildState
 from gateway.ike.constants import ExchangeType, NotifyType, PayloadType, ProtocolId
+from gateway.ike.exchanges import mobike
 from gateway.ike.message import Payloads
 from gateway.ike.payloads.delete import Delete
 from gateway.ike.payloads.notify import Notify
@@ -38,7 +39,7 @@ def handle_request(sa: IkeSa, payloads: Payloads, now: float) -> None:
         sa.peer_deleted(now)
         return
     sa.is_used(now)
-    answer = _delete_children(sa, deletes, now)
+    answer = [*_delete_children(sa, deletes, now), *mobike.handle_request(sa, notifies, now)]
     sa.respond(ExchangeType.INFORMATIONAL, answer)
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.ike.path import Path
 from gateway.ike.window import OwnRequest, PeerRequests, Verdict
 
 
@@ -127,3 +128,38 @@ class TestOwnRequest:
         own.send([b"two"], 10.0)
         assert (own.message_id, own.deadline) == (1, 12.0)
         assert own.retransmit(12.0)
+
+
+class TestPatience:
+    def test_the_last_wait_is_repeated_until_it_is_over(self) -> None:
+        own = OwnRequest((2.0, 3.0))
+        own.send([b"request"], 100.0)
+        tries = []
+        while own.deadline is not None:
+            tries.append(own.deadline)
+            if not own.retransmit(own.deadline, 10.0):
+                break
+        assert tries == [102.0, 105.0, 108.0, 111.0]
+
+    def test_another_path_has_all_its_time(self) -> None:
+        own = OwnRequest((2.0, 3.0))
+        own.send([b"request"], 100.0)
+        assert own.retransmit(102.0)
+        own.restart(104.0)
+        assert (own.deadline, own.message_id) == (106.0, 0)
+        assert own.retransmit(106.0)
+        assert not own.retransmit(109.0)
+
+    def test_a_window_grows_and_never_shrinks(self) -> None:
+        requests = PeerRequests()
+        requests.widen(3)
+        requests.widen(2)
+        assert [requests.judge(message_id) for message_id in (2, 3)] == [Verdict.NEW, Verdict.STALE]
+
+    def test_an_answer_goes_where_its_request_came_from(self) -> None:
+        here, there = Path("192.0.2.1", 500, "198.51.100.1", 500), Path("192.0.2.1", 500, "198.51.100.2", 500)
+        requests = PeerRequests(window=2)
+        requests.begin(0, b"zero", here)
+        requests.begin(1, b"one", there)
+        assert requests.current_path == there
+        assert (requests.answer(0, [b"0"]), requests.answer(1, [b"1"])) == (here, there)
