@@ -18,6 +18,7 @@ from typing import Self, TypeVar
 from gateway.dataplane.xfrm.netlink import (
     NETLINK_ADD_MEMBERSHIP,
     NETLINK_CAP_ACK,
+    NETLINK_DROP_MEMBERSHIP,
     NETLINK_EXT_ACK,
     NLM_F_ACK,
     NLM_F_DUMP,
@@ -86,9 +87,11 @@ class XfrmSocket:
         self._timeout_s = timeout_s
         self._sequence = itertools.count(1)
         self._socket = self._open()
+        self._deleting = self._open()
+        """Hears of deleted states while it deletes some, and of nothing otherwise."""
 
-    def _open(self, *groups: Group) -> socket.socket:
-        sock = _open(groups)
+    def _open(self) -> socket.socket:
+        sock = _open(())
         sock.settimeout(self._timeout_s)
         # Kernels before 4.12 have no words of their own for what is wrong.
         for option in (NETLINK_EXT_ACK, NETLINK_CAP_ACK):
@@ -107,6 +110,7 @@ class XfrmSocket:
     def close(self) -> None:
         """Close it."""
         self._socket.close()
+        self._deleting.close()
 
     def execute(self, requests: Sequence[Request]) -> list[Verdict]:
         """Have each request carried out, in order, also after one that fails; what the kernel says to each.
@@ -141,13 +145,25 @@ class XfrmSocket:
             KernelSilent: no answer.
         """
         last: dict[StateId, State] = {}
-        with self._open(Group.SA) as sock:
-            requests = [(Command.DELSA, one.to_bytes()) for one in ids]
+        requests = [(Command.DELSA, one.to_bytes()) for one in ids]
+        with self._hearing_of_states() as sock:
             for _, answers in self._exchange(sock, requests, {Command.DELSA}):
                 for answer in answers:
                     state = _parsed(parse_deleted_state, answer)
                     last[state.id] = state
         return [last.get(one) for one in ids]
+
+    @contextlib.contextmanager
+    def _hearing_of_states(self) -> Iterator[socket.socket]:
+        sock = self._deleting
+        sock.setblocking(False)
+        _discard_unread(sock)
+        sock.settimeout(self._timeout_s)
+        sock.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, Group.SA)
+        try:
+            yield sock
+        finally:
+            sock.setsockopt(SOL_NETLINK, NETLINK_DROP_MEMBERSHIP, Group.SA)
 
     def dump_states(self) -> list[State]:
         """All states of this network namespace.
@@ -225,6 +241,18 @@ class XfrmSocket:
                         raise KernelSilent(verdict.text or os.strerror(verdict.code))
                     if message.kind == expected:
                         found.append(message)
+
+
+def _discard_unread(sock: socket.socket) -> None:
+    """What other programs did to their states while we deleted ours, the last time."""
+    while True:
+        try:
+            sock.recv(_BUFFER_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
 
 
 @contextlib.contextmanager
