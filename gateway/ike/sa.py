@@ -35,6 +35,7 @@ from gateway.ike.exchanges import (
     create_child_sa,
     first_child,
     ike_auth,
+    ike_followup_ke,
     ike_intermediate,
     informational,
     mobike,
@@ -150,6 +151,7 @@ class IkeSa:
         "suite",
         "timers",
         "trace",
+        "unfinished",
     )
 
     def __init__(
@@ -218,6 +220,8 @@ class IkeSa:
         self.stray_answers = TokenBucket(STRAY_ANSWERS_PER_S, STRAY_ANSWERS_BURST, 0.0)
         self._queue: deque[OwnExchange] = deque()
         self._pending: dict[int, PendingChild] = {}
+        self.unfinished: dict[bytes, ike_followup_ke.Unfinished] = {}
+        """What the peer has to complete by additional key exchanges, by the link that tells it."""
         self.last_received = 0.0
         """When the last authentic message came, monotonic seconds."""
         self.new_keys = TokenBucket(NEW_KEYS_PER_S, NEW_KEYS_BURST, 0.0)
@@ -287,6 +291,8 @@ class IkeSa:
                 self._owner.transmit(KEEPALIVE, self.path)
             case (Timer.REMOVE_CHILD, int(spi_in)):
                 self._remove_child(spi_in)
+            case (Timer.FOLLOWUP, bytes(link)):
+                self.unfinished.pop(link).dropped()
             case _:
                 # An exchange of ours that was put off.
                 self.initiate(key, now)  # type: ignore[arg-type]
@@ -517,6 +523,11 @@ class IkeSa:
         self._queue.append(own)
         self._send_next(now)
 
+    def proceed(self, own: OwnExchange, now: float) -> None:
+        """The exchange that was just answered goes on with another request, before all that waits."""
+        self._queue.appendleft(own)
+        self._send_next(now)
+
     def initiate_at(self, own: OwnExchange, at: float) -> None:
         """Begin an exchange, but not before."""
         self.timers.set(own, at)
@@ -586,6 +597,7 @@ class IkeSa:
 
         The exchange that is outstanding stays: its answer comes under the old keys.
         """
+        self._drop_unfinished()
         for name in HANDED_OVER:
             setattr(new, name, getattr(self, name))
         self.children, self.context, self.assignment = {}, None, None
@@ -679,6 +691,8 @@ class IkeSa:
             ike_intermediate.handle_request(self, payloads)
         elif exchange == ExchangeType.CREATE_CHILD_SA and self.state in ALIVE:
             create_child_sa.handle_request(self, payloads, now)
+        elif exchange == ExchangeType.IKE_FOLLOWUP_KE and self.state in ALIVE:
+            ike_followup_ke.handle_request(self, payloads, now)
         else:
             raise InvalidSyntax(f"exchange {exchange} does not belong in state {self.state.value!r}")
 
@@ -798,12 +812,20 @@ class IkeSa:
     def _abandon_exchanges(self, now: float) -> None:
         """Nothing of ours is wanted any more; an outstanding request is still retransmitted until it is answered."""
         self._queue.clear()
+        self._drop_unfinished()
         rival = self.take_rival()
         if rival is not None:
             rival.be_replaced(now)
             rival.initiate(informational.DeleteIke(), now)
         if self.outstanding is not None and not self.outstanding.abandoned(self, now):
             self.outstanding = informational.Abandoned(self.outstanding.exchange)
+
+    def _drop_unfinished(self) -> None:
+        """What the peer has not completed will not be."""
+        while self.unfinished:
+            link, unfinished = self.unfinished.popitem()
+            self.timers.cancel((Timer.FOLLOWUP, link))
+            unfinished.dropped()
 
     @property
     def _patience_s(self) -> float:

@@ -23,7 +23,7 @@ from gateway.ike.states import State
 from gateway.ike.timers import Timer
 from gateway.ike.window import Answered
 
-VERSION = 2
+VERSION = 3
 _SPI_BYTES = 8
 _KEY_FIELDS = ("d", "ai", "ar", "ei", "er", "pi", "pr")
 
@@ -40,14 +40,14 @@ def snapshot(sa: IkeSa, now: float) -> bytes:
     """
     if sa.state is not State.ESTABLISHED or sa.keys is None or sa.channel is None:
         raise SnapshotError("the SA is not established")
-    if sa.peer.in_progress or sa.own.message_id is not None:
+    if sa.peer.in_progress or sa.own.message_id is not None or sa.unfinished:
         raise SnapshotError("an exchange is under way")
     suite, session_until = sa.suite, sa.timers.get(Timer.SESSION_END)
     record: dict[str, Any] = {
         "version": VERSION,
         "spi_i": sa.spi_i.hex(),
         "spi_r": sa.spi_r.hex(),
-        "suite": [suite.encr, suite.key_bits, suite.integ, suite.prf, suite.group],
+        "suite": [suite.encr, suite.key_bits, suite.integ, suite.prf, suite.group, *suite.additional],
         "keys": [getattr(sa.keys, name).hex() for name in _KEY_FIELDS],
         "path": list(sa.path),
         "nat": [sa.nat_local, sa.nat_remote],
@@ -86,8 +86,8 @@ def restore(data: bytes, owner: Owner, config: ResponderConfig, random: Callable
 def _restore(
     record: dict[str, Any], owner: Owner, config: ResponderConfig, random: Callable[[int], bytes], now: float
 ) -> IkeSa:
-    encr, key_bits, integ, prf, group = record["suite"]
-    suite = IkeSuite(Encr(encr), key_bits, Integ(integ), Prf(prf), Group(group))
+    encr, key_bits, integ, prf, group, *additional = record["suite"]
+    suite = IkeSuite(Encr(encr), key_bits, Integ(integ), Prf(prf), Group(group), tuple(map(Group, additional)))
     local, local_port, remote, remote_port = record["path"]
     spi_i, spi_r = _sized((record["spi_i"], record["spi_r"]), (_SPI_BYTES, _SPI_BYTES))
     sa = IkeSa(
@@ -121,6 +121,7 @@ def _child_record(child: Child) -> dict[str, Any]:
         "spi_in": child.spi_in,
         "spi_out": child.spi_out,
         "suite": [child.suite.encr, child.suite.key_bits, child.suite.integ, child.suite.esn],
+        "key_exchange": [group for group in (child.suite.group, *child.suite.additional) if group is not None],
         "keys": [key.hex() for key in (keys.encr_i, keys.integ_i, keys.encr_r, keys.integ_r)],
         "local": selectors_to_bytes(child.local_selectors).hex(),
         "remote": selectors_to_bytes(child.remote_selectors).hex(),
@@ -131,7 +132,8 @@ def _child_record(child: Child) -> dict[str, Any]:
 
 def _child(record: dict[str, Any]) -> Child:
     encr, key_bits, integ, esn = record["suite"]
-    suite = ChildSuite(Encr(encr), key_bits, Integ(integ), bool(esn))
+    group, *additional = map(Group, record["key_exchange"]) if record["key_exchange"] else (None,)
+    suite = ChildSuite(Encr(encr), key_bits, Integ(integ), bool(esn), group, tuple(additional))
     return Child(
         spi_in=_number(record["spi_in"]),
         spi_out=_number(record["spi_out"]),

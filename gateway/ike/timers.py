@@ -15,6 +15,7 @@ class Timer(Enum):
     KEEPALIVE = "the next NAT keepalive"
     DELETE = "the Delete of an SA that is of no use any more"
     REKEY = "the rekeying of the IKE SA"
+    FOLLOWUP = "the next additional key exchange of a CREATE_CHILD_SA of the peer; with its link"
     REMOVE_CHILD = "the removal of a child SA that was deleted; with its SPI"
 
 

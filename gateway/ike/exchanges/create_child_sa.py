@@ -1,14 +1,15 @@
 """CREATE_CHILD_SA (RFC 7296 section 1.3): new child SAs and rekeyed ones, asked for by either side.
 
-request:  [N(REKEY_SA)], SA, Ni, [KEi], TSi, TSr  ->  SA, Nr, [KEr], TSi, TSr
+request:  [N(REKEY_SA)], SA, Ni, [KEi], TSi, TSr  ->  SA, Nr, [KEr], TSi, TSr, [N(ADDITIONAL_KEY_EXCHANGE)]
 
+Where additional key exchanges are agreed on, they follow in IKE_FOLLOWUP_KE, and the child SA is made with the last.
 Rekeying the IKE SA itself is the business of `rekey_ike`. Which of two exchanges that cross gives way is told by
 sections 2.8 and 2.25.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gateway.ike.admission import admit
@@ -36,13 +37,13 @@ from gateway.ike.exchanges.child_sa import (
     own_selectors,
     reachable_selectors,
 )
-from gateway.ike.exchanges.informational import DeleteChildren
+from gateway.ike.exchanges.ike_followup_ke import RETRIED, Followups, Unfinished, wait_for
 from gateway.ike.keymat import derive_child_keys
 from gateway.ike.message import Payloads
 from gateway.ike.payloads.ke import KeyExchange
 from gateway.ike.payloads.notify import Notify
 from gateway.ike.payloads.security_association import Proposal, parse_proposals, proposals_to_bytes
-from gateway.ike.proposals import child_offer, choose_child
+from gateway.ike.proposals import ChildSuite, child_offer, choose_child
 from gateway.ike.selectors import narrow, parse_selectors, selectors_to_bytes
 from gateway.ike.states import State
 
@@ -68,13 +69,11 @@ def handle_request(sa: IkeSa, payloads: Payloads, now: float) -> None:
     if not sa.new_keys.take(now):
         raise TemporaryFailure("too many new keys in too short a time")
     if any(proposal.protocol == ProtocolId.IKE for proposal in proposals):
-        if isinstance(sa.outstanding, CreateChild | DeleteChildren):
-            raise TemporaryFailure("a child SA is being made or deleted")
         rekey_ike.handle_request(sa, payloads, proposals, now)
         return
-    if isinstance(sa.outstanding, rekey_ike.RekeyIke):
+    if isinstance(sa.outstanding, rekey_ike.RekeyIke) or any(u.rekeys_ike for u in sa.unfinished.values()):
         raise TemporaryFailure("the IKE SA is being rekeyed")
-    _answer(sa, payloads, proposals, _child_to_rekey(sa, payloads))
+    _answer(sa, payloads, proposals, _child_to_rekey(sa, payloads), now)
 
 
 def _child_to_rekey(sa: IkeSa, payloads: Payloads) -> Child | None:
@@ -86,18 +85,30 @@ def _child_to_rekey(sa: IkeSa, payloads: Payloads) -> Child | None:
         found = [child for child in sa.children.values() if child.spi_out == spi_out]
         if not found and isinstance(sa.outstanding, CreateChild):
             raise TemporaryFailure("this may be the child SA that is being made")
-        if notify.protocol != ProtocolId.ESP or not found or found[0].state is ChildState.DELETED:
+        if notify.protocol != ProtocolId.ESP or not found:
             raise ChildSaNotFound(notify.protocol, notify.spi)
-        if found[0].state is ChildState.DELETING:
-            raise TemporaryFailure("this child SA is being deleted")
         return found[0]
-    if sum(child.is_live for child in sa.children.values()) >= sa.config.children_limit:
-        raise NoAdditionalSas(f"no more than {sa.config.children_limit} child SAs at a time")
     return None
 
 
-def _answer(sa: IkeSa, payloads: Payloads, proposals: tuple[Proposal, ...], old: Child | None) -> None:
+def _check_place(sa: IkeSa, old: Child | None) -> None:
+    """Whether there is still room for a new child SA, or one that is to make room for it.
+
+    Raises:
+        ChildSaNotFound, TemporaryFailure, NoAdditionalSas: there is not.
+    """
+    if old is None:
+        if sum(child.is_live for child in sa.children.values()) >= sa.config.children_limit:
+            raise NoAdditionalSas(f"no more than {sa.config.children_limit} child SAs at a time")
+    elif old.state is ChildState.DELETED or old.spi_in not in sa.children:
+        raise ChildSaNotFound(ProtocolId.ESP, old.spi_out.to_bytes(4, "big"))
+    elif old.state is ChildState.DELETING:
+        raise TemporaryFailure("this child SA is being deleted")
+
+
+def _answer(sa: IkeSa, payloads: Payloads, proposals: tuple[Proposal, ...], old: Child | None, now: float) -> None:
     keys, assignment = sa.keys, sa.assignment
+    _check_place(sa, old)
     if keys is None or assignment is None:
         raise TsUnacceptable("the session has no addresses")
     nonce_i, nonce_r = checked_nonce(payloads.require(PayloadType.NONCE)), sa.random(NONCE_BYTES)
@@ -109,48 +120,71 @@ def _answer(sa: IkeSa, payloads: Payloads, proposals: tuple[Proposal, ...], old:
         parse_selectors(payloads.require(PayloadType.TSR)),
     )
     spi_in = sa.owner.new_child_spi()
-    message_id = sa.peer.current
     answer: list[tuple[PayloadType, bytes]] = []
+    shared = b""
     try:
         suite, chosen, spi_out = choose_child(
-            proposals, sa.config.policy, spi_in, ke_group=ke.group if ke is not None else None
+            proposals, sa.config.policy, spi_in, ke_group=ke.group if ke is not None else None, additional=True
         )
+        if suite.additional and old is not None and _own_rekeying_of(sa, old) is not None:
+            # Of two that cross, one would be complete and the other not: too many ways to come apart.
+            raise TemporaryFailure("this child SA is being rekeyed")
         answer += [(PayloadType.SA, proposals_to_bytes((chosen,))), (PayloadType.NONCE, nonce_r)]
-        shared = b""
         if suite.group is not None and ke is not None:
             public, shared = key_exchange.respond(suite.group, ke.public)
             answer.append((PayloadType.KE, KeyExchange(suite.group, public).to_bytes()))
     except IkeError:
         sa.owner.free_child_spi(spi_in)
         raise
-    child = Child(
-        spi_in=spi_in,
-        spi_out=spi_out,
-        suite=suite,
-        keys=derive_child_keys(sa.suite, suite, keys.d, nonce_i, nonce_r, shared),
-        local_selectors=local,
-        remote_selectors=remote,
-        lineage=old.lineage if old is not None else sa.owner.new_lineage(),
-        confirmed=old is None,
-    )
     answer += [
         (PayloadType.TSI, selectors_to_bytes(remote)),
         (PayloadType.TSR, selectors_to_bytes(local)),
     ]
 
-    def installed(now: float) -> None:
-        if old is not None:
-            _replace(sa, old, child)
-            rival = _own_rekeying_of(sa, old)
-            if rival is not None:
-                rival.crossed_by = min(nonce_i, nonce_r), child
-        sa.respond(ExchangeType.CREATE_CHILD_SA, answer, message_id)
+    def make(secrets: tuple[bytes, ...], exchange: ExchangeType, answer: OutPayloads) -> None:
+        child = Child(
+            spi_in=spi_in,
+            spi_out=spi_out,
+            suite=suite,
+            keys=derive_child_keys(sa.suite, suite, keys.d, nonce_i, nonce_r, shared, secrets),
+            local_selectors=local,
+            remote_selectors=remote,
+            lineage=old.lineage if old is not None else sa.owner.new_lineage(),
+            confirmed=old is None,
+        )
+        message_id = sa.peer.current
 
-    def failed(error: IkeError, now: float) -> None:
-        notify = Notify(error.notify or NotifyType.TEMPORARY_FAILURE, error.data)
-        sa.respond(ExchangeType.CREATE_CHILD_SA, [(PayloadType.NOTIFY, notify.to_bytes())], message_id)
+        def installed(now: float) -> None:
+            if old is not None:
+                _replace(sa, old, child)
+                rival = _own_rekeying_of(sa, old)
+                if rival is not None:
+                    rival.crossed_by = min(nonce_i, nonce_r), child
+            sa.respond(exchange, answer, message_id)
 
-    sa.install(child, outbound=old is None, installed=installed, failed=failed)
+        def failed(error: IkeError, now: float) -> None:
+            notify = Notify(error.notify or NotifyType.TEMPORARY_FAILURE, error.data)
+            sa.respond(exchange, [(PayloadType.NOTIFY, notify.to_bytes())], message_id)
+
+        sa.install(child, outbound=old is None, installed=installed, failed=failed)
+
+    def complete(secrets: tuple[bytes, ...], last_answer: OutPayloads, now: float) -> None:
+        try:
+            _check_place(sa, old)
+            if sa.assignment is not assignment:
+                raise TemporaryFailure("what may be reached has changed meanwhile")
+        except IkeError:
+            sa.owner.free_child_spi(spi_in)
+            raise
+        make(secrets, ExchangeType.IKE_FOLLOWUP_KE, last_answer)
+
+    if not suite.additional:
+        make((), ExchangeType.CREATE_CHILD_SA, answer)
+        return
+    unfinished = Unfinished(
+        suite.additional, rekeys_ike=False, complete=complete, dropped=lambda: sa.owner.free_child_spi(spi_in)
+    )
+    sa.respond(ExchangeType.CREATE_CHILD_SA, [*answer, wait_for(sa, unfinished, now)])
 
 
 def _replace(sa: IkeSa, old: Child, new: Child) -> None:
@@ -163,6 +197,20 @@ def _own_rekeying_of(sa: IkeSa, child: Child) -> CreateChild | None:
     return own if isinstance(own, CreateChild) and own.old_spi_in == child.spi_in else None
 
 
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    """What the peer made of an offer of ours."""
+
+    suite: ChildSuite
+    spi_out: int
+    nonce_r: bytes
+    shared: bytes
+    local: Selectors
+    remote: Selectors
+    secrets: tuple[bytes, ...] = ()
+    """Of the additional key exchanges."""
+
+
 class CreateChild:
     """A child SA of ours that takes the place of another one, by rekeying or with other selectors.
 
@@ -172,9 +220,8 @@ class CreateChild:
             selectors of a rekeying should not be narrower than before (section 2.9.2).
     """
 
-    exchange = ExchangeType.CREATE_CHILD_SA
-
     def __init__(self, old_spi_in: int, *, rekeying: bool) -> None:
+        self.exchange = ExchangeType.CREATE_CHILD_SA
         self.old_spi_in = old_spi_in
         self.rekeying = rekeying
         self.crossed_by: tuple[bytes, Child] | None = None
@@ -190,12 +237,17 @@ class CreateChild:
         self._offer: tuple[Proposal, ...] = ()
         self._local: Selectors = ()
         self._remote: Selectors = ()
+        self._accepted: _Accepted | None = None
+        self._followups: Followups | None = None
+        """The additional key exchanges that the answer agreed on, while they are made."""
 
     def request(self, sa: IkeSa, now: float) -> OutPayloads | None:
         """None where the old child SA is gone, replaced or going, or nothing is left to be reached."""
+        if self._followups is not None:
+            return self._followups.request()
         old, assignment = sa.children.get(self.old_spi_in), sa.assignment
-        if old is not None and not old.confirmed:
-            # Its peer may still wait for the answer that tells of it.
+        if old is not None and (not old.confirmed or sa.unfinished):
+            # Its peer may still wait for the answer that tells of it, or have begun to rekey it.
             sa.initiate_at(self, now + sa.retry_delay_s(1))
             return None
         if old is None or not old.is_live or old.state is ChildState.REKEYING or assignment is None:
@@ -208,9 +260,11 @@ class CreateChild:
                 sa.delete_children([old], now)
             if not self._local or set(self._local) == set(old.local_selectors):
                 return None
-        group = self._group or old.suite.group
+        suite, group = old.suite, self._group or old.suite.group
+        if self._group is not None and sa.config.policy.hybrid_only:
+            suite = replace(suite, additional=sa.suite.additional)
         self._spi_in, self._nonce = sa.owner.new_child_spi(), sa.random(NONCE_BYTES)
-        self._offer = child_offer(replace(old.suite, additional=()), self._spi_in, group)
+        self._offer = child_offer(suite, self._spi_in, group)
         payloads = [
             (PayloadType.SA, proposals_to_bytes(self._offer)),
             (PayloadType.NONCE, self._nonce),
@@ -234,24 +288,56 @@ class CreateChild:
         return False
 
     def answered(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
-        """Install the new child SA, or see why there is none."""
-        payloads = admit(ExchangeType.CREATE_CHILD_SA, payloads, response=True, encrypted=True)
+        """Install the new child SA once all key exchanges are made, or see why there is none."""
+        payloads = admit(self.exchange, payloads, response=True, encrypted=True)
         old = sa.children.get(self.old_spi_in)
         errors = [n for n in map(Notify.parse, payloads.all(PayloadType.NOTIFY)) if n.is_error]
         if errors:
             sa.owner.free_child_spi(self._spi_in)
+            self._start_over()
             self._leave(old)
             self._refused(sa, errors[0], old, now)
             return
-        child, lower_nonce = self._accept(sa, payloads, old.lineage if old is not None else sa.owner.new_lineage())
+        accepted = self._accepted
+        if self._followups is None or accepted is None:
+            accepted = self._accepted = self._accept(sa, payloads)
+            if accepted.suite.additional:
+                self._followups = Followups(accepted.suite.additional, payloads)
+                self.exchange = ExchangeType.IKE_FOLLOWUP_KE
+        elif self._followups.answered(payloads):
+            accepted = replace(accepted, secrets=self._followups.secrets)
+            self._start_over()
+        if self._followups is not None:
+            sa.proceed(self, now)
+            return
+        self._install(sa, accepted, old)
 
-        if child.spi_out.to_bytes(4, "big") in self.deleted:
-            sa.owner.free_child_spi(child.spi_in)
+    def _start_over(self) -> None:
+        """The next request, if any, begins anew."""
+        self.exchange = ExchangeType.CREATE_CHILD_SA
+        self._followups = None
+
+    def _install(self, sa: IkeSa, accepted: _Accepted, old: Child | None) -> None:
+        keys = sa.keys
+        if keys is None or accepted.spi_out.to_bytes(4, "big") in self.deleted:
+            sa.owner.free_child_spi(self._spi_in)
             self._leave(old)
             return
+        child = Child(
+            spi_in=self._spi_in,
+            spi_out=accepted.spi_out,
+            suite=accepted.suite,
+            keys=derive_child_keys(
+                sa.suite, accepted.suite, keys.d, self._nonce, accepted.nonce_r, accepted.shared, accepted.secrets
+            ),
+            local_selectors=accepted.local,
+            remote_selectors=accepted.remote,
+            lineage=old.lineage if old is not None else sa.owner.new_lineage(),
+            initiated=True,
+        )
 
         def installed(now: float) -> None:
-            self._finish(sa, child, lower_nonce, now)
+            self._finish(sa, child, min(self._nonce, accepted.nonce_r), now)
 
         def failed(error: IkeError, now: float) -> None:
             self._leave(sa.children.get(self.old_spi_in))
@@ -268,40 +354,29 @@ class CreateChild:
         if old is not None and old.state is ChildState.REKEYING:
             old.state = ChildState.ESTABLISHED
 
-    def _accept(self, sa: IkeSa, payloads: Payloads, lineage: int) -> tuple[Child, bytes]:
-        """The child SA that the answer makes, and the lower of the two nonces.
+    def _accept(self, sa: IkeSa, payloads: Payloads) -> _Accepted:
+        """What the answer makes of our offer.
 
         Raises:
             InvalidSyntax: it chose what was not offered.
         """
-        keys = sa.keys
         nonce_r = checked_nonce(payloads.require(PayloadType.NONCE))
         remote = parse_selectors(payloads.require(PayloadType.TSR))
         local = parse_selectors(payloads.require(PayloadType.TSI))
         answer = parse_proposals(payloads.require(PayloadType.SA))
         ke_body = payloads.first(PayloadType.KE)
         ke = KeyExchange.parse(ke_body) if ke_body is not None else None
-        if keys is None or not is_choice_from(answer, self._offer):
+        if not is_choice_from(answer, self._offer):
             raise InvalidSyntax("the answer is none of the proposals")
         suite, _, spi_out = choose_child(
-            answer, sa.config.policy, self._spi_in, ke_group=ke.group if ke is not None else None
+            answer, sa.config.policy, self._spi_in, ke_group=ke.group if ke is not None else None, additional=True
         )
         if narrow(remote, self._remote) != remote or narrow(local, self._local) != local:
             raise InvalidSyntax("the answer's selectors are wider than those offered")
         shared = b""
         if suite.group is not None and ke is not None and self._pair is not None:
             shared = self._pair.shared_secret(ke.public)
-        child = Child(
-            spi_in=self._spi_in,
-            spi_out=spi_out,
-            suite=suite,
-            keys=derive_child_keys(sa.suite, suite, keys.d, self._nonce, nonce_r, shared),
-            local_selectors=local,
-            remote_selectors=remote,
-            lineage=lineage,
-            initiated=True,
-        )
-        return child, min(self._nonce, nonce_r)
+        return _Accepted(suite, spi_out, nonce_r, shared, local, remote)
 
     def _finish(self, sa: IkeSa, child: Child, lower_nonce: bytes, now: float) -> None:
         """The new child SA is in use; which one goes, and who deletes it, section 2.8.1 says."""
@@ -326,7 +401,7 @@ class CreateChild:
         if error.type == NotifyType.CHILD_SA_NOT_FOUND:
             # The peer has deleted it, and the Delete was lost with some earlier state of it.
             sa.child_gone(old, now)
-        elif error.type == NotifyType.TEMPORARY_FAILURE and self._failures < MAX_TEMPORARY_FAILURES:
+        elif error.type in RETRIED and self._failures < MAX_TEMPORARY_FAILURES:
             self._failures += 1
             sa.initiate_at(self, now + sa.retry_delay_s(self._failures))
         elif self._try_group(sa, error):

@@ -1,6 +1,8 @@
 """CREATE_CHILD_SA that rekeys the IKE SA (RFC 7296 sections 1.3.2, 2.8.2, 2.18 and 2.25.2), asked for by either side.
 
-request:  SA, Ni, KEi  ->  SA, Nr, KEr
+request:  SA, Ni, KEi  ->  SA, Nr, KEr, [N(ADDITIONAL_KEY_EXCHANGE)]
+
+Where additional key exchanges are agreed on, they follow in IKE_FOLLOWUP_KE, and the new SA is made with the last.
 
 Whoever asks is the original initiator of the new SA. It takes over the child SAs and the session of the old one,
 which whoever asked then deletes.
@@ -8,7 +10,7 @@ which whoever asked then deletes.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gateway.ike.admission import admit
@@ -18,7 +20,8 @@ from gateway.ike.crypto import key_exchange
 from gateway.ike.crypto.key_exchange import KeyPair
 from gateway.ike.errors import InvalidSyntax, TemporaryFailure
 from gateway.ike.exchanges.child_sa import NONCE_BYTES, checked_nonce, is_choice_from
-from gateway.ike.exchanges.informational import DeleteIke
+from gateway.ike.exchanges.ike_followup_ke import RETRIED, Followups, Unfinished, wait_for
+from gateway.ike.exchanges.informational import DeleteChildren, DeleteIke
 from gateway.ike.keymat import derive_rekeyed_ike_keys
 from gateway.ike.message import Payloads
 from gateway.ike.payloads.ke import KeyExchange
@@ -35,50 +38,89 @@ MAX_TEMPORARY_FAILURES = 10
 
 
 def handle_request(sa: IkeSa, payloads: Payloads, proposals: tuple[Proposal, ...], now: float) -> None:
-    """Make the new IKE SA and answer.
+    """Make the new IKE SA and answer, or begin to.
 
     Raises:
-        TemporaryFailure: the peer has a rekeying under way already.
+        TemporaryFailure: the peer has a rekeying under way already, or a child SA is being made or deleted.
         NoProposalChosen, InvalidKePayload: no suite, or the key exchange is of another group than the chosen one.
         InvalidSyntax: the request is malformed.
     """
     own = sa.outstanding
-    if sa.rival is not None:
-        raise TemporaryFailure("this IKE SA is being rekeyed")
+    _check_quiet(sa)
+    if sa.unfinished:
+        raise TemporaryFailure("the peer has a key exchange to complete")
     nonce_i, nonce_r = checked_nonce(payloads.require(PayloadType.NONCE)), sa.random(NONCE_BYTES)
     ke = KeyExchange.parse(payloads.require(PayloadType.KE))
     spi_r = sa.owner.new_ike_spi()
-    suite, chosen, spi_i = choose_ike(proposals, sa.config.policy, ke.group, spi=spi_r)
+    suite, chosen, spi_i = choose_ike(proposals, sa.config.policy, ke.group, spi=spi_r, additional=True)
+    if suite.additional and isinstance(own, RekeyIke):
+        # Of two that cross, one would be complete and the other not: too many ways to come apart.
+        raise TemporaryFailure("this IKE SA is being rekeyed")
     public, shared = key_exchange.respond(suite.group, ke.public)
-    new = _rekeyed(sa, suite, spi_i, spi_r, shared, nonce_i, nonce_r, is_initiator=False)
+    accepted = _Accepted(suite, spi_i, spi_r, nonce_i, nonce_r, shared)
     answer = [
         (PayloadType.SA, proposals_to_bytes((chosen,))),
         (PayloadType.NONCE, nonce_r),
         (PayloadType.KE, KeyExchange(suite.group, public).to_bytes()),
     ]
-    sa.respond(ExchangeType.CREATE_CHILD_SA, answer)
+    if not suite.additional:
+        _make(sa, accepted, ExchangeType.CREATE_CHILD_SA, answer, now)
+        return
+
+    def complete(secrets: tuple[bytes, ...], last_answer: OutPayloads, now: float) -> None:
+        _check_quiet(sa)
+        _make(sa, replace(accepted, secrets=secrets), ExchangeType.IKE_FOLLOWUP_KE, last_answer, now)
+
+    unfinished = Unfinished(suite.additional, rekeys_ike=True, complete=complete, dropped=lambda: None)
+    sa.respond(ExchangeType.CREATE_CHILD_SA, [*answer, wait_for(sa, unfinished, now)])
+
+
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    """What both sides have agreed on for the new IKE SA."""
+
+    suite: IkeSuite
+    spi_i: bytes
+    spi_r: bytes
+    nonce_i: bytes
+    nonce_r: bytes
+    shared: bytes
+    secrets: tuple[bytes, ...] = ()
+    """Of the additional key exchanges."""
+
+    @property
+    def lower_nonce(self) -> bytes:
+        """By which it is decided between two that were made at the same time."""
+        return min(self.nonce_i, self.nonce_r)
+
+
+def _check_quiet(sa: IkeSa) -> None:
+    """Nothing that the new IKE SA would have to take over is changing; raises TemporaryFailure."""
+    own = sa.outstanding
+    if sa.rival is not None:
+        raise TemporaryFailure("this IKE SA is being rekeyed")
+    changing = own is not None and own.exchange in (ExchangeType.CREATE_CHILD_SA, ExchangeType.IKE_FOLLOWUP_KE)
+    if isinstance(own, DeleteChildren) or (changing and not isinstance(own, RekeyIke)):
+        raise TemporaryFailure("a child SA is being made or deleted")
+
+
+def _make(sa: IkeSa, accepted: _Accepted, exchange: ExchangeType, answer: OutPayloads, now: float) -> None:
+    """As the peer asked: the new IKE SA, in the place of the old one or as the rival of ours."""
+    own = sa.outstanding
+    new = _rekeyed(sa, accepted, is_initiator=False)
+    sa.respond(exchange, answer)
     new.resume(now, None, now)
     sa.owner.adopt(new)
     if isinstance(own, RekeyIke):
         # Both at once: our answer decides, by the nonces.
-        sa.rival, new.predecessor, own.rival_nonce = new, sa, min(nonce_i, nonce_r)
+        sa.rival, new.predecessor, own.rival_nonce = new, sa, accepted.lower_nonce
         return
     sa.hand_over(new, now)
     # The peer deletes it; should it forget to, we do.
     sa.timers.set(Timer.DELETE, now + sa.config.replaced_delete_s)
 
 
-def _rekeyed(
-    sa: IkeSa,
-    suite: IkeSuite,
-    spi_i: bytes,
-    spi_r: bytes,
-    shared: bytes,
-    nonce_i: bytes,
-    nonce_r: bytes,
-    *,
-    is_initiator: bool,
-) -> IkeSa:
+def _rekeyed(sa: IkeSa, accepted: _Accepted, *, is_initiator: bool) -> IkeSa:
     keys = sa.keys
     if keys is None:
         raise InvalidSyntax("no keys")
@@ -86,23 +128,34 @@ def _rekeyed(
         sa.owner,
         sa.config,
         sa.random,
-        spi_i=spi_i,
-        spi_r=spi_r,
-        suite=suite,
+        spi_i=accepted.spi_i,
+        spi_r=accepted.spi_r,
+        suite=accepted.suite,
         path=sa.path,
         is_initiator=is_initiator,
     )
     new.peer_fragments, new.nat_local = sa.peer_fragments, sa.nat_local
-    new.use_keys(derive_rekeyed_ike_keys(sa.suite, suite, keys.d, shared, nonce_i, nonce_r, spi_i, spi_r))
+    new.use_keys(
+        derive_rekeyed_ike_keys(
+            sa.suite,
+            accepted.suite,
+            keys.d,
+            accepted.shared,
+            accepted.nonce_i,
+            accepted.nonce_r,
+            accepted.spi_i,
+            accepted.spi_r,
+            accepted.secrets,
+        )
+    )
     return new
 
 
 class RekeyIke:
     """Our own rekeying of an IKE SA, with the suite that it has."""
 
-    exchange = ExchangeType.CREATE_CHILD_SA
-
     def __init__(self) -> None:
+        self.exchange = ExchangeType.CREATE_CHILD_SA
         self.rival_nonce = b""
         """The lower nonce of a rekeying that the peer began at the same time."""
         self._failures = 0
@@ -110,13 +163,22 @@ class RekeyIke:
         self._pair: KeyPair | None = None
         self._nonce = self._spi = b""
         self._offer: tuple[Proposal, ...] = ()
+        self._accepted: _Accepted | None = None
+        self._followups: Followups | None = None
+        """The additional key exchanges that the answer agreed on, while they are made."""
 
-    def request(self, sa: IkeSa, now: float) -> OutPayloads:
+    def request(self, sa: IkeSa, now: float) -> OutPayloads | None:
         """The suite in use, with a fresh key of its group; Windows knows no other group (INVALID_KE_PAYLOAD does)."""
+        if self._followups is not None:
+            return self._followups.request()
+        if sa.unfinished:
+            # The peer is about to make a child SA, or to rekey this one.
+            sa.initiate_at(self, now + sa.retry_delay_s(1))
+            return None
         group = self._group or sa.suite.group
         self._pair = key_exchange.generate(group)
         self._nonce, self._spi = sa.random(NONCE_BYTES), sa.owner.new_ike_spi()
-        self._offer = ike_offer(replace(sa.suite, additional=()), self._spi, group)
+        self._offer = ike_offer(sa.suite, self._spi, group)
         return [
             (PayloadType.SA, proposals_to_bytes(self._offer)),
             (PayloadType.NONCE, self._nonce),
@@ -129,21 +191,25 @@ class RekeyIke:
 
     def answered(self, sa: IkeSa, payloads: Payloads, now: float) -> None:
         """Hand over to the new IKE SA, or to the peer's, or see why there is none."""
-        payloads = admit(ExchangeType.CREATE_CHILD_SA, payloads, response=True, encrypted=True)
+        payloads = admit(self.exchange, payloads, response=True, encrypted=True)
         errors = [n for n in map(Notify.parse, payloads.all(PayloadType.NOTIFY)) if n.is_error]
+        accepted = None if errors else self._progress(sa, payloads)
+        if self._followups is not None:
+            sa.proceed(self, now)
+            return
         rival = sa.take_rival()
-        if errors:
+        if accepted is None:
             if rival is not None:
                 sa.hand_over(rival, now)
                 sa.timers.set(Timer.DELETE, now + sa.config.replaced_delete_s)
             elif sa.state is State.ESTABLISHED:
                 self._refused(sa, errors[0], now)
             return
-        new, lower_nonce = self._accept(sa, payloads)
+        new = _rekeyed(sa, accepted, is_initiator=True)
         new.resume(now, None, now)
         sa.owner.adopt(new)
         lost = sa.state is not State.ESTABLISHED
-        if rival is not None and lower_nonce < self.rival_nonce:
+        if rival is not None and accepted.lower_nonce < self.rival_nonce:
             sa.hand_over(rival, now)
             sa.timers.set(Timer.DELETE, now + sa.config.replaced_delete_s)
             lost = True
@@ -157,21 +223,41 @@ class RekeyIke:
         sa.hand_over(new, now)
         sa.initiate(DeleteIke(), now)
 
-    def _accept(self, sa: IkeSa, payloads: Payloads) -> tuple[IkeSa, bytes]:
+    def _progress(self, sa: IkeSa, payloads: Payloads) -> _Accepted:
+        """What is agreed on after this answer; complete unless key exchanges are to follow.
+
+        Raises:
+            InvalidSyntax: the answer chose what was not offered, or makes no sense.
+        """
+        accepted = self._accepted
+        if self._followups is None or accepted is None:
+            accepted = self._accepted = self._accept(sa, payloads)
+            if accepted.suite.additional:
+                self._followups = Followups(accepted.suite.additional, payloads)
+                self.exchange = ExchangeType.IKE_FOLLOWUP_KE
+        elif self._followups.answered(payloads):
+            accepted = replace(accepted, secrets=self._followups.secrets)
+            self._start_over()
+        return accepted
+
+    def _start_over(self) -> None:
+        """The next request, if any, begins anew."""
+        self.exchange = ExchangeType.CREATE_CHILD_SA
+        self._followups = None
+
+    def _accept(self, sa: IkeSa, payloads: Payloads) -> _Accepted:
         nonce_r = checked_nonce(payloads.require(PayloadType.NONCE))
         ke = KeyExchange.parse(payloads.require(PayloadType.KE))
         answer = parse_proposals(payloads.require(PayloadType.SA))
         if self._pair is None or not is_choice_from(answer, self._offer):
             raise InvalidSyntax("the answer is not a choice from the proposal")
-        suite, _, spi_r = choose_ike(answer, sa.config.policy, ke.group, spi=self._spi)
-        shared = self._pair.shared_secret(ke.public)
-        new = _rekeyed(sa, suite, self._spi, spi_r, shared, self._nonce, nonce_r, is_initiator=True)
-        return new, min(self._nonce, nonce_r)
+        suite, _, spi_r = choose_ike(answer, sa.config.policy, ke.group, spi=self._spi, additional=True)
+        return _Accepted(suite, self._spi, spi_r, self._nonce, nonce_r, self._pair.shared_secret(ke.public))
 
     def _refused(self, sa: IkeSa, error: Notify, now: float) -> None:
         """TEMPORARY_FAILURE is for later; whoever can't rekey at all stays until the session's lifetime is over."""
         groups = [group for group in sa.config.policy.groups if error.data == group.to_bytes(2, "big")]
-        if error.type == NotifyType.TEMPORARY_FAILURE and self._failures < MAX_TEMPORARY_FAILURES:
+        if error.type in RETRIED and self._failures < MAX_TEMPORARY_FAILURES:
             self._failures += 1
             sa.initiate_at(self, now + sa.retry_delay_s(self._failures))
         elif error.type == NotifyType.INVALID_KE_PAYLOAD and groups and self._group is None:

@@ -109,21 +109,22 @@ class End:
 class Pair:
     """Both ends, established, with one child SA, and the datagrams that are on their way."""
 
-    def __init__(self, seed: int = 1, *, pfs: Group | None = None, **changes: Any) -> None:
+    def __init__(
+        self, seed: int = 1, *, pfs: Group | None = None, additional: tuple[Group, ...] = (), **changes: Any
+    ) -> None:
         self.random = Random(seed)
         self.now = 1000.0
         config = responder_config(ike_rekey_s=1e9, dpd_interval_s=1e9, **changes)
         self.left, self.right = End(config, self.random, self.now), End(config, self.random, self.now)
         self.to_left: list[bytes] = []
         self.to_right: list[bytes] = []
-        self._join(pfs)
+        self._join(replace(SUITE, additional=additional), replace(CHILD_SUITE, group=pfs, additional=additional))
 
-    def _join(self, pfs: Group | None) -> None:
+    def _join(self, ike_suite: IkeSuite, suite: ChildSuite) -> None:
         nonce_i, nonce_r = self.random.randbytes(32), self.random.randbytes(32)
         spi_i, spi_r = self.right.responder.new_ike_spi(), self.left.responder.new_ike_spi()
-        keys = derive_ike_keys(SUITE, self.random.randbytes(32), nonce_i, nonce_r, spi_i, spi_r)
-        suite = replace(CHILD_SUITE, group=pfs)
-        child_keys = derive_child_keys(SUITE, suite, keys.d, nonce_i, nonce_r)
+        keys = derive_ike_keys(ike_suite, self.random.randbytes(32), nonce_i, nonce_r, spi_i, spi_r)
+        child_keys = derive_child_keys(ike_suite, suite, keys.d, nonce_i, nonce_r)
         spis = self.left.responder.new_child_spi(), self.right.responder.new_child_spi()
         paths = Path("192.0.2.1", 4500, "198.51.100.1", 4500), Path("198.51.100.1", 4500, "192.0.2.1", 4500)
         for end, own, other, path in (
@@ -137,7 +138,7 @@ class Pair:
                 self.random.randbytes,
                 spi_i=spi_i,
                 spi_r=spi_r,
-                suite=SUITE,
+                suite=ike_suite,
                 path=path,
                 is_initiator=is_initiator,
             )
