@@ -1,7 +1,7 @@
 """An IKEv2 initiator for tests and load, sans-IO, on the product's own codec. Not a product feature.
 
 It speaks IKE_SA_INIT (with COOKIE and INVALID_KE_PAYLOAD), IKE_INTERMEDIATE with additional key exchanges, IKE_AUTH
-by EAP or certificate, INFORMATIONAL, and fragmentation. What a stock client does in a corner case is for strongSwan
+(`sign_in.py`), INFORMATIONAL, and fragmentation. What a stock client does in a corner case is for strongSwan
 to show, in the interop tests.
 """
 
@@ -13,19 +13,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
-from cryptography import x509
-
 from gateway.ike import authentication
 from gateway.ike.channel import Channel, OutPayloads
 from gateway.ike.constants import (
     ADDITIONAL_KE_TYPES,
     IKE_HEADER_BYTES,
-    AuthMethod,
-    CertEncoding,
-    CfgAttribute,
-    CfgType,
     Encr,
-    Esn,
     ExchangeType,
     Flag,
     Group,
@@ -37,28 +30,27 @@ from gateway.ike.constants import (
     TransformType,
 )
 from gateway.ike.crypto import key_exchange
-from gateway.ike.errors import IkeError
 from gateway.ike.exchanges.ike_intermediate import Intermediate
 from gateway.ike.fragments import Fragment
 from gateway.ike.keymat import (
     ChildKeys,
     IkeKeys,
-    derive_child_keys,
     derive_ike_keys,
     derive_intermediate_ike_keys,
 )
 from gateway.ike.message import Header, Payloads, chain, clear_message, parse_payloads
 from gateway.ike.path import Path, nat_detection_hash
 from gateway.ike.payloads.auth import Auth
+from gateway.ike.payloads.auth_methods import Announcement
 from gateway.ike.payloads.certificate import Certificate
-from gateway.ike.payloads.configuration import Configuration, ConfigurationAttribute
 from gateway.ike.payloads.delete import Delete
 from gateway.ike.payloads.identification import Identification
 from gateway.ike.payloads.ke import KeyExchange
 from gateway.ike.payloads.notify import Notify, notify_payload
-from gateway.ike.payloads.security_association import Proposal, Transform, parse_proposals, proposals_to_bytes
+from gateway.ike.payloads.security_association import Proposal, parse_proposals, proposals_to_bytes
 from gateway.ike.proposals import ChildSuite, IkeSuite, ike_transforms
-from gateway.ike.selectors import TrafficSelector, parse_selectors, selectors_to_bytes
+from gateway.ike.selectors import TrafficSelector
+from tests.peers.sign_in import SignIn
 
 
 class EapPeer(Protocol):
@@ -100,6 +92,22 @@ class InitiatorConfig:
     eap: EapPeer | None = None
     chain_der: tuple[bytes, ...] = ()
     private_key: authentication.PrivateKey | None = None
+    """With `eap` as well, the certificate is the device's, and its user comes after it (RFC 4739)."""
+    user_identity: Identification | None = None
+    """IDi of the second authentication; None: the same as of the first."""
+    stapled: tuple[Certificate, ...] = ()
+    """Sent along with the certificates: OCSP responses, CRLs."""
+    pre_shared_key: bytes = field(default=b"", repr=False)
+    ppk: tuple[bytes, bytes] | None = field(default=None, repr=False)
+    """A post-quantum pre-shared key: name and secret."""
+    ppk_required: bool = False
+    authorities: tuple[bytes, ...] | None = None
+    """Of a CERTREQ; None: there is none."""
+    ask_ocsp: bool = False
+    announcements: tuple[Announcement, ...] = ()
+    """SUPPORTED_AUTH_METHODS; none of it is sent where there are none."""
+    announce_eap_only: bool = False
+    childless: bool = False
     announce_hashes: bool = True
     announce_intermediate: bool | None = None
     """Whether IKE_INTERMEDIATE is announced; None: where the suite has additional key exchanges."""
@@ -141,13 +149,20 @@ class Initiator:
         self.spi_out = 0
         self.selectors: tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]] = ((), ())
         self.gateway_certificates: list[bytes] = []
-        self.gateway_auth_method = 0
-        """Of the AUTH payload by which it proved its certificate."""
+        self.gateway_ocsp_responses: list[bytes] = []
+        self.gateway_auth: Auth | None = None
+        """By which it proved its certificate, or the pre-shared key."""
         self.gateway_identity_body = b""
         """Its IDr payload."""
         self.gateway_hashes: frozenset[int] = frozenset()
+        self.gateway_announced: dict[int, bytes] = {}
+        """Of its IKE_SA_INIT, by type."""
+        self.session_lifetime_s: int | None = None
+        """As the gateway announced it (RFC 4478)."""
         self.requests_seen = 0
         """Requests of the gateway that were answered (liveness checks)."""
+        self.gateway_request = Payloads({})
+        """The newest of them."""
         self._ke_group = config.ke_group or config.suite.group
         self._cookie = b""
         self.message_id = 0
@@ -155,9 +170,10 @@ class Initiator:
         self._peer_next_id = 0
         self._cached: list[bytes] = []
         self._outgoing: list[bytes] = []
-        self._init_request = self._init_response = b""
+        self.init_request = self.init_response = b""
+        """The two messages of IKE_SA_INIT, which AUTH covers."""
         self._gateway_fragments = False
-        self._msk_sent = False
+        self.sign_in = SignIn(self)
 
     # --- Driver surface ---
 
@@ -184,13 +200,13 @@ class Initiator:
         if self.config.announce_hashes:
             data = authentication.hash_algorithms_to_bytes(authentication.SUPPORTED_HASHES)
             payloads.append(notify_payload(NotifyType.SIGNATURE_HASH_ALGORITHMS, data))
+        if self.config.ppk is not None:
+            payloads.append(notify_payload(NotifyType.USE_PPK))
         announced = self.config.announce_intermediate
         if announced or (announced is None and self.suite.additional):
             payloads.append(notify_payload(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED))
-        self._init_request = clear_message(
-            self.spi_i, bytes(8), ExchangeType.IKE_SA_INIT, Flag.INITIATOR, 0, payloads
-        )
-        self._outgoing.append(self._init_request)
+        self.init_request = clear_message(self.spi_i, bytes(8), ExchangeType.IKE_SA_INIT, Flag.INITIATOR, 0, payloads)
+        self._outgoing.append(self.init_request)
 
     def receive_datagram(self, data: bytes) -> None:
         """One IKE message of the gateway."""
@@ -210,7 +226,7 @@ class Initiator:
             if header.exchange == ExchangeType.IKE_INTERMEDIATE:
                 self._receive_intermediate(payloads)
             elif header.exchange == ExchangeType.IKE_AUTH:
-                self._receive_auth(payloads)
+                self.receive_auth(payloads)
             elif self.phase is Phase.CLOSED:
                 self.channel = None
             self.receive_answer(header, payloads)
@@ -241,7 +257,8 @@ class Initiator:
 
     # --- Inside ---
 
-    def _fail(self, error: str) -> None:
+    def fail(self, error: str) -> None:
+        """Give up."""
         self.phase, self.error = Phase.FAILED, error
 
     def _receive_request(self, header: Header, data: bytes) -> None:
@@ -255,6 +272,7 @@ class Initiator:
             return
         self._peer_next_id += 1
         self.requests_seen += 1
+        self.gateway_request = payloads
         self._cached = self.answer_request(header)
         self._outgoing += self._cached
         if payloads.first(PayloadType.DELETE) is not None:
@@ -278,9 +296,9 @@ class Initiator:
                 self.start()
                 return
             if notify.is_error:
-                self._fail(str(notify))
+                self.fail(str(notify))
                 return
-        self.spi_r, self._init_response = header.spi_r, data
+        self.spi_r, self.init_response = header.spi_r, data
         (chosen,) = parse_proposals(payloads.require(PayloadType.SA))
         self.suite = _suite_of(chosen)
         self.nonce_r = payloads.require(PayloadType.NONCE)
@@ -288,8 +306,9 @@ class Initiator:
         shared = self._key_pair.shared_secret(ke.public)
         self._gateway_fragments = any(n.type == NotifyType.IKEV2_FRAGMENTATION_SUPPORTED for n in notifies)
         self._use_keys(derive_ike_keys(self.suite, shared, self.nonce_i, self.nonce_r, self.spi_i, self.spi_r))
-        hashes = [n.data for n in notifies if n.type == NotifyType.SIGNATURE_HASH_ALGORITHMS]
-        self.gateway_hashes = authentication.parse_hash_algorithms(hashes[0]) if hashes else frozenset()
+        self.gateway_announced = {notify.type: notify.data for notify in notifies}
+        hashes = self.gateway_announced.get(NotifyType.SIGNATURE_HASH_ALGORITHMS, b"")
+        self.gateway_hashes = authentication.parse_hash_algorithms(hashes)
         self.message_id = 1
         self.intermediate = Intermediate(self.suite.prf, self.suite.additional)
         self.phase = Phase.AUTH
@@ -318,7 +337,7 @@ class Initiator:
     def _receive_intermediate(self, payloads: Payloads) -> None:
         errors = [n for n in map(Notify.parse, payloads.all(PayloadType.NOTIFY)) if n.is_error]
         if errors:
-            self._fail(str(errors[0]))
+            self.fail(str(errors[0]))
             return
         assert self.keys is not None
         assert payloads.whole is not None
@@ -330,128 +349,39 @@ class Initiator:
 
     def _send_first_auth(self) -> None:
         config = self.config
-        self.request(ExchangeType.IKE_AUTH, self.first_auth_payloads() if config.eap or config.chain_der else [])
+        knows_how = config.eap or config.chain_der or config.pre_shared_key
+        self.request(ExchangeType.IKE_AUTH, self.first_auth_payloads() if knows_how else [])
 
     def first_auth_payloads(self) -> list[tuple[PayloadType, bytes]]:
         """The first IKE_AUTH request; tests override it."""
-        config = self.config
-        payloads = [(PayloadType.IDI, config.identity.to_bytes())]
-        if config.gateway_identity is not None:
-            payloads.append((PayloadType.IDR, config.gateway_identity.to_bytes()))
-        if config.private_key is not None and self.keys is not None:
-            payloads += [
-                (PayloadType.CERT, Certificate(CertEncoding.X509_SIGNATURE, der).to_bytes())
-                for der in config.chain_der
-            ]
-            auth = authentication.sign(config.private_key, self.own_octets(), self.gateway_hashes)
-            payloads.append((PayloadType.AUTH, auth.to_bytes()))
-        if config.initial_contact:
-            payloads.append(notify_payload(NotifyType.INITIAL_CONTACT))
-        wanted = []
-        if config.ask_ipv4:
-            wanted += [CfgAttribute.INTERNAL_IP4_ADDRESS, CfgAttribute.INTERNAL_IP4_DNS]
-        if config.ask_ipv6:
-            wanted += [CfgAttribute.INTERNAL_IP6_ADDRESS, CfgAttribute.INTERNAL_IP6_DNS]
-        if wanted:
-            request = Configuration(CfgType.REQUEST, tuple(ConfigurationAttribute(kind) for kind in wanted))
-            payloads.append((PayloadType.CP, request.to_bytes()))
-        child = config.child_suite
-        transforms = [Transform(TransformType.ENCR, child.encr, child.key_bits)]
-        if child.integ is not Integ.NONE:
-            transforms.append(Transform(TransformType.INTEG, child.integ))
-        transforms.append(Transform(TransformType.ESN, Esn.ESN if child.esn else Esn.NO_ESN))
-        offer = Proposal(1, ProtocolId.ESP, self.spi_in.to_bytes(4, "big"), tuple(transforms))
-        payloads += [
-            (PayloadType.SA, proposals_to_bytes((offer,))),
-            (PayloadType.TSI, selectors_to_bytes(config.initiator_selectors)),
-            (PayloadType.TSR, selectors_to_bytes(config.responder_selectors)),
-        ]
-        return payloads
+        return self.sign_in.first_payloads()
 
     def own_octets(self) -> bytes:
         """What our AUTH payload signs."""
+        return self.sign_in.own_octets(self.current_keys)
+
+    @property
+    def current_keys(self) -> IkeKeys:
+        """The keys, which are there from IKE_SA_INIT on."""
         assert self.keys is not None
-        return authentication.signed_octets(
-            self._init_request,
-            self.nonce_r,
-            self.suite.prf,
-            self.keys.pi,
-            self.config.identity.to_bytes(),
-            self.intermediate.int_auth,
-        )
+        return self.keys
 
-    def _receive_auth(self, payloads: Payloads) -> None:
-        errors = [n for n in map(Notify.parse, payloads.all(PayloadType.NOTIFY)) if n.is_error]
-        eap_body = payloads.first(PayloadType.EAP)
-        if errors:
-            self._fail(str(errors[0]))
-            return
-        auth_body = payloads.first(PayloadType.AUTH)
-        if payloads.first(PayloadType.IDR) is not None and auth_body is not None:
-            try:
-                self._verify_gateway(payloads, Auth.parse(auth_body))
-            except IkeError as error:
-                self._fail(str(error))
-                return
-        eap = self.config.eap
-        if eap_body is not None and eap is not None:
-            answer = eap.receive(eap_body)
-            if answer is not None:
-                self.request(ExchangeType.IKE_AUTH, [(PayloadType.EAP, answer)])
-            elif eap.msk is not None:
-                data = authentication.shared_key_auth(self.suite.prf, eap.msk, self.own_octets())
-                self._msk_sent = True
-                self.request(
-                    ExchangeType.IKE_AUTH, [(PayloadType.AUTH, Auth(AuthMethod.SHARED_KEY_MIC, data).to_bytes())]
-                )
-            else:
-                self._fail("EAP failure")
-            return
-        if auth_body is None:
-            self._fail("no AUTH")
-            return
-        if self._msk_sent and eap is not None and eap.msk is not None and self.config.verify_gateway:
-            authentication.verify_shared_key(Auth.parse(auth_body), self.suite.prf, eap.msk, self._gateway_octets())
-        self._establish(payloads)
+    @property
+    def gateway_auth_method(self) -> int:
+        """Of the AUTH payload by which the gateway proved its certificate; 0 where there was none."""
+        return self.gateway_auth.method if self.gateway_auth is not None else 0
 
-    def _verify_gateway(self, payloads: Payloads, auth: Auth) -> None:
-        self.gateway_auth_method = auth.method
-        self.gateway_identity_body = payloads.require(PayloadType.IDR)
-        self.gateway_certificates = [Certificate.parse(body).data for body in payloads.all(PayloadType.CERT)]
-        if self.config.verify_gateway:
-            key = x509.load_der_x509_certificate(self.gateway_certificates[0]).public_key()
-            authentication.verify_signature(auth, key, self._gateway_octets(), self.config.announce_hashes)
+    def receive_auth(self, payloads: Payloads) -> None:
+        """A response of IKE_AUTH; tests override it."""
+        self.sign_in.receive(payloads)
 
-    def _gateway_octets(self) -> bytes:
-        assert self.keys is not None
-        return authentication.signed_octets(
-            self._init_response,
-            self.nonce_i,
-            self.suite.prf,
-            self.keys.pr,
-            self.gateway_identity_body,
-            self.intermediate.int_auth,
-        )
+    def verify_gateway(self, payloads: Payloads, auth: Auth) -> None:
+        """The gateway's first proof, by certificate or pre-shared key; tests are stricter. Raises IkeError."""
+        self.sign_in.verify_gateway(payloads, auth)
 
-    def _establish(self, payloads: Payloads) -> None:
-        assert self.keys is not None
-        (chosen,) = parse_proposals(payloads.require(PayloadType.SA))
-        self.spi_out = int.from_bytes(chosen.spi, "big")
-        self.selectors = (
-            parse_selectors(payloads.require(PayloadType.TSI)),
-            parse_selectors(payloads.require(PayloadType.TSR)),
-        )
-        reply = payloads.first(PayloadType.CP)
-        for attribute in Configuration.parse(reply).attributes if reply is not None else ():
-            if attribute.type == CfgAttribute.INTERNAL_IP4_ADDRESS:
-                self.virtual_ipv4 = attribute.value
-            elif attribute.type == CfgAttribute.INTERNAL_IP6_ADDRESS:
-                self.virtual_ipv6 = attribute.value
-            elif attribute.type in (CfgAttribute.INTERNAL_IP4_DNS, CfgAttribute.INTERNAL_IP6_DNS):
-                self.dns.append(attribute.value)
-        self.child_keys = derive_child_keys(
-            self.suite, self.config.child_suite, self.keys.d, self.nonce_i, self.nonce_r
-        )
+    def establish(self, payloads: Payloads) -> None:
+        """The last response; tests look at it."""
+        self.sign_in.establish(payloads)
         self.phase = Phase.ESTABLISHED
 
 

@@ -89,7 +89,7 @@ class NativePeer(Initiator):
         if group != self._tried:
             self.asked_for.append(group)
             if group not in self.client.groups:
-                self._fail(f"the gateway wants {group.name}, which is not offered")
+                self.fail(f"the gateway wants {group.name}, which is not offered")
                 return
             self._tried = group
         facts = Init(
@@ -101,9 +101,9 @@ class NativePeer(Initiator):
         payloads = self.client.init(facts)
         if self._cookie:
             payloads = [e.notify(NotifyType.COOKIE, self._cookie), *payloads]
-        self._init_request = e.message(self.spi_i, payloads)
-        self.inits.append(self._init_request)
-        self._outgoing.append(self._init_request)
+        self.init_request = e.message(self.spi_i, payloads)
+        self.inits.append(self.init_request)
+        self._outgoing.append(self.init_request)
 
     def _public(self, group: Group) -> bytes:
         if group is Group.MODP_1024:
@@ -137,8 +137,9 @@ class NativePeer(Initiator):
 
     # --- What it demands ------------------------------------------------------------------------------------
 
-    def _verify_gateway(self, payloads: Payloads, auth: Auth) -> None:
-        super()._verify_gateway(payloads, auth)
+    def verify_gateway(self, payloads: Payloads, auth: Auth) -> None:
+        """As strictly as the client does."""
+        super().verify_gateway(payloads, auth)
         client, config = self.client, self.config
         certificate = x509.load_der_x509_certificate(self.gateway_certificates[0])
         name = Identification.parse(self.gateway_identity_body)
@@ -158,13 +159,14 @@ class NativePeer(Initiator):
         if auth.method == AuthMethod.DIGITAL_SIGNATURE and not client.hashes:
             raise IkeError("a digital signature, which this client has not announced")
 
-    def _receive_auth(self, payloads: Payloads) -> None:
+    def receive_auth(self, payloads: Payloads) -> None:
+        """Keep it; the first one has to prove the gateway."""
         # Before the client's answer, since it may be the last message of the handshake.
         self.last_auth = payloads
         first = not self.gateway_identity_body
-        super()._receive_auth(payloads)
+        super().receive_auth(payloads)
         if first and not self.gateway_identity_body and not self.error:
-            self._fail("the gateway did not prove itself in its first response")
+            self.fail("the gateway did not prove itself in its first response")
 
     @property
     def reply(self) -> dict[int, list[bytes]]:

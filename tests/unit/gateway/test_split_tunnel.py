@@ -40,10 +40,11 @@ class Asking(Initiator):
         others = [payload for payload in super().first_auth_payloads() if payload[0] != PayloadType.CP]
         return [*others, (PayloadType.CP, request.to_bytes())]
 
-    def _establish(self, payloads: Payloads) -> None:
+    def establish(self, payloads: Payloads) -> None:
+        """Keep the answer."""
         body = payloads.first(PayloadType.CP)
         self.reply = Configuration.parse(body) if body is not None else None
-        super()._establish(payloads)
+        super().establish(payloads)
 
     def got(self, kind: CfgAttribute) -> list[bytes]:
         """The values of one attribute in the answer."""
