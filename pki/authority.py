@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -95,11 +97,49 @@ class CertificateAuthority:
             LintError, WeakKeyError: see `pki.issuance.issue`.
             SecretError: the issuing key can't be decrypted.
         """
+        return issue(request, self._signer(), now or utc_now())
+
+    def sign_ocsp_response(
+        self,
+        certificate: x509.Certificate,
+        revoked_at: datetime | None,
+        this_update: datetime,
+        next_update: datetime,
+    ) -> bytes:
+        """An OCSP response about a certificate that the issuing CA signed, DER.
+
+        The CA signs it itself, so that whoever trusts the certificate needs nothing else to check it (RFC 6960
+        section 4.2.2.2).
+
+        Args:
+            certificate: of ours.
+            revoked_at: when it was revoked; None where it is good.
+            this_update: from when on this is true.
+            next_update: until when.
+
+        Raises:
+            SecretError: the issuing key can't be decrypted.
+        """
+        builder = ocsp.OCSPResponseBuilder().add_response(
+            certificate,
+            self._issuing,
+            hashes.SHA1(),  # noqa: S303 - of the CertID, which clients expect so (RFC 5019 section 2.1.1)
+            ocsp.OCSPCertStatus.GOOD if revoked_at is None else ocsp.OCSPCertStatus.REVOKED,
+            this_update,
+            next_update,
+            revoked_at,
+            None,
+        )
+        builder = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, self._issuing)
+        response = builder.sign(self._signer().private_key, hashes.SHA256())
+        return response.public_bytes(Encoding.DER)
+
+    def _signer(self) -> Issuer:
         issuer = self._issuer
         if issuer is None:
             issuer = Issuer.of(self._issuing, decrypt_private_key(self._box, self._encrypted_key))
             self._issuer = issuer
-        return issue(request, issuer, now or utc_now())
+        return issuer
 
 
 def lock_issuing(session: Session) -> None:

@@ -42,6 +42,8 @@ class Profile:
     """Addresses stand in a dNSName too, where Windows looks for them."""
     path_length: int | None = None
     """Set for a CA: how many CAs may stand below it."""
+    signs_ocsp: bool = False
+    """Set for a CA that signs OCSP responses itself."""
 
     @property
     def is_ca(self) -> bool:
@@ -51,7 +53,8 @@ class Profile:
     def key_usage(self, kind: KeyKind) -> x509.KeyUsage:
         """The key usage for a key of this kind."""
         return x509.KeyUsage(
-            digital_signature=not self.is_ca,
+            # The issuing CA signs OCSP responses too, which are neither certificates nor CRLs.
+            digital_signature=not self.is_ca or self.signs_ocsp,
             # TLS 1.2 clients without (EC)DHE and some IKE clients want it of an RSA server key.
             key_encipherment=kind is KeyKind.RSA and Eku.SERVER_AUTH in self.extended_key_usages and not self.is_ca,
             key_cert_sign=self.is_ca,
@@ -75,6 +78,7 @@ ISSUING = Profile(
     # Bounds what a stolen issuing key is good for: nothing signs code or mail under a root that employees trust.
     extended_key_usages=(Eku.SERVER_AUTH, Eku.CLIENT_AUTH, IKE_INTERMEDIATE),
     path_length=0,
+    signs_ocsp=True,
 )
 
 GATEWAY = Profile(

@@ -140,11 +140,6 @@ class PathChecker:
                 return PathStatus(state, "; ".join(reasons))
         return PathStatus(RevocationState.GOOD, "; ".join(finding.reason for finding in findings))
 
-    def close(self) -> None:
-        """Break off what is under way."""
-        for task in self._under_way.values():
-            task.cancel()
-
     async def _find(self, question: _Question) -> PathStatus:
         now = self._now()
         known = self._known(question, now)

@@ -55,7 +55,7 @@ class TestFirstStart:
             assert usage.critical
             assert usage.value.key_cert_sign
             assert usage.value.crl_sign
-            assert not usage.value.digital_signature
+            assert usage.value.digital_signature is (certificate is issuing)
         purposes = issuing.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         assert set(purposes) == {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH, IKE_INTERMEDIATE}
 

@@ -279,7 +279,6 @@ class TestTime:
             begin = time.monotonic()
             assert await scene.state() is GOOD
             assert time.monotonic() - begin < 0.6
-            scene.checker.close()
 
         run(story())
 
@@ -290,7 +289,6 @@ class TestTime:
             status = await scene.check()
             assert status.state is UNKNOWN
             assert status.reason.count("no answer in time") == 2
-            scene.checker.close()
 
         run(story())
 
@@ -330,7 +328,6 @@ class TestTime:
             other = scene.sources_of("partner", (OCSP_2,))
             scene.web.answers[OCSP_2] = respond()
             assert (await scene.checker.check(other, PATH, NOTHING_STAPLED)).state is GOOD
-            scene.checker.close()
 
         run(story())
 
@@ -382,7 +379,6 @@ class TestMemory:
             begin = time.monotonic()
             assert await scene.state() is GOOD
             assert time.monotonic() - begin < 0.5
-            scene.checker.close()
 
         run(story())
 
