@@ -25,20 +25,23 @@ class Pings:
 
 
 @contextmanager
-def pinging(namespace: Namespace, directory: Path, address: str = INSIDE_IPV4) -> Iterator[Pings]:
+def pinging(
+    namespace: Namespace, directory: Path, address: str = INSIDE_IPV4, *, interval_s: float = INTERVAL_S
+) -> Iterator[Pings]:
     """Ping all the while; where the block ends well, none may be missing.
 
     Args:
         namespace: from where.
         directory: for what ping writes.
         address: whom.
+        interval_s: between two.
     """
     pings = Pings()
     log_file = directory / f"ping-{time.monotonic_ns()}.log"
-    process = namespace.start("ping", "-i", str(INTERVAL_S), "-W", "2", "-q", address, log_file=log_file)
+    process = namespace.start("ping", "-i", str(interval_s), "-W", "2", "-q", address, log_file=log_file)
     try:
         yield pings
-        time.sleep(FEWEST * INTERVAL_S)
+        time.sleep(FEWEST * interval_s)
     finally:
         process.send(signal.SIGINT)
         wait_for(lambda: process.returncode is not None, 5.0, "the end of ping")

@@ -47,7 +47,7 @@ def packets_to(namespace: Namespace, address: str) -> int:
 
 
 def policies(namespace: Namespace) -> list[str]:
-    """Its policies, one text each; those of sockets, which end with the socket, are left out."""
+    """Its policies, one text each, sorted; those of sockets, which end with the socket, are left out."""
     text = namespace.ip("xfrm", "policy")
     return [
         policy for policy in re.split(r"^(?=src )", text, flags=re.MULTILINE) if policy and "socket " not in policy

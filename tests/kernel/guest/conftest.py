@@ -14,6 +14,7 @@ from tests.lab.namespaces import Lab, Namespace
 from tests.lab.ostiary import Ostiary, TomlValue
 from tests.lab.processes import wait_for
 from tests.lab.topology import Site, build_site
+from tests.lab.xfrm import policies
 
 SETTINGS: dict[str, dict[str, TomlValue]] = {"gateway": {"data_plane": "kernel"}}
 HOURS_SETTINGS = SETTINGS | {"aaa": {"interim_interval_s": 600.0}}
@@ -44,6 +45,12 @@ def ostiary(lab: Lab, site: Site, gateway_settings: Mapping[str, Mapping[str, To
     """The gateway; at the end it must stop by itself and leave nothing behind."""
     with Ostiary(site.gateway, lab.directory / "ostiary", settings=gateway_settings) as ostiary:
         yield ostiary
+
+
+@pytest.fixture(scope="session")
+def idle_policies(ostiary: Ostiary) -> list[str]:
+    """The policies of the gateway's kernel while there is no client."""
+    return policies(ostiary.namespace)
 
 
 @pytest.fixture(scope="session")

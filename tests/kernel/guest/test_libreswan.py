@@ -30,6 +30,7 @@ HOME_IPV4 = "192.168.77.2"
 def test_certificate(
     lab: Lab,
     ostiary: Ostiary,
+    idle_policies: list[str],
     site: Site,
     enrolment: Enrolment,
     laptop: Laptop,
@@ -64,4 +65,4 @@ def test_certificate(
         client.terminate()
         ostiary.wait_for_session(lambda row: row.id == live.id and row.ended_at is not None, "that has ended")
     assert kernel_sas(site.gateway) == []
-    assert policies(site.gateway) == []
+    assert policies(site.gateway) == idle_policies

@@ -67,6 +67,7 @@ def start(
 )
 def test_tunnel(
     ostiary: Ostiary,
+    idle_policies: list[str],
     site: Site,
     clients: Clients,
     enrolment: Enrolment,
@@ -99,4 +100,4 @@ def test_tunnel(
     session = leave_and_compare(client, ostiary, laptop.device_id)
     assert session.method == method
     assert session.terminate_cause == "USER_REQUEST"
-    assert policies(site.gateway) == []
+    assert policies(site.gateway) == idle_policies

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import re
-import signal
 from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from aaa.models import TunnelSession
 from tests.lab.namespaces import Namespace
 from tests.lab.ostiary import Ostiary
-from tests.lab.processes import LabError, Process, wait_for
+from tests.lab.processes import wait_for
 from tests.lab.strongswan import StrongSwanClient
 from tests.lab.xfrm import KernelSa, kernel_sas
 
 QUIET_INTERVAL_S = 0.3
-_SUMMARY = re.compile(r"(\d+) packets transmitted, (\d+) received")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +22,6 @@ class Carried:
     bytes_in: int
     packets_out: int
     bytes_out: int
-
-    def __sub__(self, earlier: Carried) -> Carried:
-        return Carried(
-            self.packets_in - earlier.packets_in,
-            self.bytes_in - earlier.bytes_in,
-            self.packets_out - earlier.packets_out,
-            self.bytes_out - earlier.bytes_out,
-        )
 
 
 def carried_at_gateway(gateway: Namespace) -> Carried:
@@ -90,39 +76,3 @@ def leave_and_compare(client: StrongSwanClient, ostiary: Ostiary, device_id: str
     assert Carried(session.packets_in, session.bytes_in, session.packets_out, session.bytes_out) == kernel
     assert kernel_sas(ostiary.namespace) == []
     return session
-
-
-class SteadyPing:
-    """Echo requests at a steady rate while the `with` block runs; afterwards `sent` and `answered` tell of them."""
-
-    def __init__(self, source: Namespace, destination: str, log_file: Path, *, interval_s: float = 0.05) -> None:
-        """
-        Args:
-            source: where the requests come from.
-            destination: an address.
-            log_file: for what ping prints.
-            interval_s: between two requests.
-        """
-        self._command = ("ping", "-n", "-q", "-i", str(interval_s), "-W", "5", destination)
-        self._source = source
-        self._log_file = log_file
-        self._process: Process | None = None
-        self.sent = 0
-        self.answered = 0
-
-    def __enter__(self) -> Self:
-        self._log_file.unlink(missing_ok=True)
-        self._process = self._source.start(*self._command, log_file=self._log_file)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._process is not None
-        # It then waits for the answers that are still due, and sums up.
-        self._process.send(signal.SIGINT)
-        self._process.wait(10.0)
-        found = _SUMMARY.search(self._process.log())
-        if found is None:
-            raise LabError(f"ping said nothing:\n{self._process.log()}")
-        self.sent, self.answered = int(found[1]), int(found[2])

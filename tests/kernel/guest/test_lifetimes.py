@@ -1,0 +1,81 @@
+"""Working days in seconds: the guest's clock jumps ahead whenever nobody has anything to do."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.interop.clients import Clients, use_tunnel
+from tests.interop.pinging import pinging
+from tests.lab.enrolment import Laptop
+from tests.lab.ostiary import Ostiary
+from tests.lab.topology import Site
+from tests.lab.xfrm import kernel_sas, policies
+
+pytestmark = [pytest.mark.interop, pytest.mark.guest(time_travel=True)]
+
+HOUR_S = 3600.0
+NO_REKEYING = {"rekey_time": "0s"}
+
+
+@pytest.mark.parametrize(
+    ("who", "connection", "child", "fewest_children", "fewest_ike_sas"),
+    [
+        ("client", {"rekey_time": "4h"}, {"rekey_time": "1h"}, 10, 2),
+        ("gateway", NO_REKEYING, NO_REKEYING, 3, 0),
+    ],
+)
+@pytest.mark.parametrize("place", ["client", "home"])
+def test_a_working_day(
+    ostiary: Ostiary,
+    site: Site,
+    clients: Clients,
+    laptop: Laptop,
+    idle_policies: list[str],
+    place: str,
+    who: str,
+    connection: dict[str, str],
+    child: dict[str, str],
+    fewest_children: int,
+    fewest_ike_sas: int,
+) -> None:
+    namespace = {"client": site.client, "home": site.home}[place]
+    client = clients.eap_mschapv2(namespace, laptop, connection_options=connection, child_options=child)
+    client.connect()
+    live = ostiary.live_session(laptop.device_id)
+    with pinging(namespace, client.directory, interval_s=60.0) as pings:
+        time.sleep(11 * HOUR_S)
+    assert pings.sent > 600
+    log = client.log()
+    assert log.count("CHILD_SA closed") >= fewest_children, f"the {who} did not rekey"
+    assert log.count("deleting IKE_SA") + log.count("rekeyed between") >= fewest_ike_sas
+    assert ostiary.live_session(laptop.device_id).id == live.id
+    assert len(kernel_sas(site.gateway)) == 2
+
+    time.sleep(1.1 * HOUR_S)
+    [ended] = [row for row in ostiary.sessions() if row.id == live.id]
+    assert ended.terminate_cause == "SESSION_TIMEOUT"
+    assert ended.ended_at is not None
+    assert (ended.ended_at - ended.started_at).total_seconds() == pytest.approx(12 * HOUR_S, abs=60)
+    assert kernel_sas(site.gateway) == []
+    assert policies(site.gateway) == idle_policies
+
+
+def test_a_client_that_vanished_is_noticed(
+    ostiary: Ostiary, site: Site, clients: Clients, laptop: Laptop, idle_policies: list[str]
+) -> None:
+    client = clients.eap_mschapv2(site.client, laptop)
+    client.connect()
+    use_tunnel(client)
+    live = ostiary.live_session(laptop.device_id)
+    settings = ostiary.settings.gateway
+    site.internet.ip("link", "set", "client", "down")
+    try:
+        time.sleep(settings.dpd_interval_s + sum(settings.retransmit_timeouts_s) + 30)
+    finally:
+        site.internet.ip("link", "set", "client", "up")
+    [ended] = [row for row in ostiary.sessions() if row.id == live.id]
+    assert ended.terminate_cause == "LOST_SERVICE"
+    assert kernel_sas(site.gateway) == []
+    assert policies(site.gateway) == idle_policies
