@@ -125,11 +125,11 @@ class EapConversation(Protocol):
     def receive(self, packet: bytes, reply: Callable[[EapReply], None]) -> None:
         """Hand over an EAP-Response of the peer; hostile bytes are expected and never raise."""
 
-    def close(self) -> bool:
+    def close(self) -> Refusal | None:
         """The SA is gone: free everything, call back no more.
 
         Returns:
-            Whether AAA has recorded a refusal of this sign-in, so that nobody else needs to say why it failed.
+            The refusal of this sign-in that AAA has recorded, so that nobody else needs to say why it failed.
         """
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import structlog
 
 from aaa.interface import AaaBackend, Access, EapAccepted, EapContinue, EapRejected, EapReply, Refusal
+from gateway.handshake_reporter import HandshakeReporter
+from gateway.ike.evidence import evidence_of
 from gateway.ike.sa import IkeSa
 from gateway.sessions import Session, Sessions
 
@@ -19,6 +21,7 @@ class Authenticator:
     Args:
         backend: AAA.
         sessions: where each sign-in is kept.
+        reporter: told of refusals.
         clock: monotonic seconds.
         answered: called after AAA's answer was given to an SA, in the turn that asked or in a later one.
     """
@@ -27,11 +30,13 @@ class Authenticator:
         self,
         backend: AaaBackend,
         sessions: Sessions,
+        reporter: HandshakeReporter,
         clock: Callable[[], float],
         answered: Callable[[IkeSa], None],
     ) -> None:
         self._backend = backend
         self._sessions = sessions
+        self._reporter = reporter
         self._clock = clock
         self._answered = answered
 
@@ -39,16 +44,20 @@ class Authenticator:
         """The peer wants EAP."""
         session = self._sessions.begin(sa)
         session.conversation = self._backend.open_eap(session.sign_in)
+        self._asked(sa)
         session.conversation.start(lambda reply: self._eap_reply(session, reply))
 
     def receive_eap(self, sa: IkeSa, packet: bytes) -> None:
         """An EAP-Response of the peer."""
         session = self._sessions.of(sa)
         if session is not None and session.conversation is not None:
+            self._asked(sa, packet)
             session.conversation.receive(packet, lambda reply: self._eap_reply(session, reply))
 
     def _eap_reply(self, session: Session, reply: EapReply) -> None:
         now, sa = self._clock(), session.sa
+        if sa.trace is not None:
+            sa.trace.backend_answered(now, reply.packet)
         match reply:
             case EapContinue(packet):
                 sa.eap_continue(packet, now)
@@ -56,7 +65,7 @@ class Authenticator:
                 session.access = access
                 sa.eap_succeeded(packet, msk, now)
             case EapRejected(packet, refusal):
-                log_refusal(session, refusal)
+                self._refused(session, refusal, now)
                 sa.eap_failed(packet, now)
         self._answered(sa)
 
@@ -66,15 +75,28 @@ class Authenticator:
 
         def reply(answer: Access | Refusal) -> None:
             now = self._clock()
+            if sa.trace is not None:
+                sa.trace.backend_answered(now)
             if isinstance(answer, Refusal):
-                log_refusal(session, answer)
+                self._refused(session, answer, now)
                 sa.refuse(now)
             else:
                 session.access = answer
                 sa.authorised(now)
             self._answered(sa)
 
+        self._asked(sa)
         self._backend.authorise_certificate(session.sign_in, list(chain_der), reply)
+
+    def _asked(self, sa: IkeSa, packet: bytes = b"") -> None:
+        if sa.trace is not None:
+            sa.trace.ask_backend(self._clock(), packet)
+
+    def _refused(self, session: Session, refusal: Refusal, now: float) -> None:
+        log_refusal(session, refusal)
+        # Of a handshake whose time is over, that has been said.
+        if self._sessions.of(session.sa) is session:
+            self._reporter.refused(session.sign_in, evidence_of(session.sa), refusal, now)
 
 
 def log_refusal(session: Session, refusal: Refusal) -> None:

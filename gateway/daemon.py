@@ -94,7 +94,12 @@ class _Gateway:
         transport = self._transport = Transport(self._loop, settings.listen, settings.ike_port, settings.natt_port)
         plane = self._plane = open_data_plane(self._loop, settings, transport, self)
         engine = self._engine = Engine(
-            self._loop, responder, Sessions(settings, self._backend, plane), self._backend, settings.name
+            self._loop,
+            responder,
+            Sessions(settings, self._backend, plane),
+            self._backend,
+            settings.name,
+            slow_handshake_s=settings.slow_handshake_s,
         )
         self._control = ControlListener(
             self._loop,

@@ -13,13 +13,14 @@ from ipaddress import IPv4Address, IPv6Address
 
 import structlog
 
-from aaa.interface import AaaBackend, Refusal, SignInContext
-from core.rate import TokenBucket
+from aaa.interface import AaaBackend, Refusal
 from gateway.authenticator import Authenticator, log_refusal
 from gateway.control.change import SessionChange
 from gateway.control.dynamic_authorization import SessionSelector
+from gateway.handshake_reporter import HandshakeReporter
 from gateway.ike import events
 from gateway.ike.events import CloseCause, Event
+from gateway.ike.evidence import evidence_of
 from gateway.ike.path import Path
 from gateway.ike.responder import Responder
 from gateway.ike.sa import IkeSa
@@ -28,10 +29,7 @@ from gateway.transport import Transport
 
 ACCOUNTING_SWEEP_S = 2.0
 HEARTBEAT_S = 20.0
-FAILURE_EVENTS_PER_S, FAILURE_EVENTS_BURST = 2.0, 100.0
-"""Audit events that peers can cause before they have proved anything, not even their address: at this rate a flood
-of a whole day writes some 150 MB.
-"""
+SLOW_HANDSHAKE_S = 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -46,6 +44,7 @@ class Engine:
         backend: AAA.
         gateway_name: for audit events of peers that never had an SA.
         clock: monotonic seconds.
+        slow_handshake_s: a handshake that takes longer is explained.
     """
 
     def __init__(
@@ -56,12 +55,12 @@ class Engine:
         backend: AaaBackend,
         gateway_name: str,
         clock: Callable[[], float] = time.monotonic,
+        slow_handshake_s: float = SLOW_HANDSHAKE_S,
     ) -> None:
         self._loop = loop
         self.responder = responder
         self.sessions = sessions
         self._backend = backend
-        self._gateway_name = gateway_name
         self._clock = clock
         self._transport: Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -69,8 +68,8 @@ class Engine:
         self._sweep: asyncio.TimerHandle | None = None
         self._heartbeat_due = 0.0
         self._serving = False
-        self._failures = TokenBucket(FAILURE_EVENTS_PER_S, FAILURE_EVENTS_BURST, clock())
-        self._authenticator = Authenticator(backend, sessions, clock, self._answered)
+        self._reporter = HandshakeReporter(backend, gateway_name, slow_handshake_s, clock())
+        self._authenticator = Authenticator(backend, sessions, self._reporter, clock, self._answered)
 
     def start(self, transport: Transport) -> None:
         """The sockets are open."""
@@ -136,6 +135,7 @@ class Engine:
             await asyncio.sleep(0.02)
         if self._timer is not None:
             self._timer.cancel()
+        self._backend.alive(self._reporter.take_counts())
 
     # --- The turn -------------------------------------------------------------------------------------------
 
@@ -186,7 +186,7 @@ class Engine:
         self.sessions.account(now)
         if now >= self._heartbeat_due:
             self._heartbeat_due = now + HEARTBEAT_S
-            self._backend.alive({})
+            self._backend.alive(self._reporter.take_counts())
 
     def _close(self, session: Session, cause: CloseCause, now: float) -> None:
         session.sa.close(cause, now)
@@ -202,11 +202,10 @@ class Engine:
                 self._authenticator.start_eap(sa)
             case events.CertificateReceived(sa, chain_der):
                 self._authenticator.authorise_certificate(sa, chain_der)
-            case events.HandshakeFailed(sa, code, reason):
-                self._handshake_failed(sa, code, reason, now)
+            case events.HandshakeFailed():
+                self._handshake_failed(event, now)
             case events.ProposalRefused(reason, evidence):
-                context = self._context(evidence.path.remote, evidence.client, None)
-                self._record_failure(context, "no-proposal-chosen", reason, {}, now)
+                self._reporter.failed(evidence, "no-proposal-chosen", reason, now)
             case events.LivenessWanted(sa):
                 session = self.sessions.of(sa)
                 sa.check_liveness(self.sessions.last_esp_in_s(session) if session else 0.0, now)
@@ -230,7 +229,8 @@ class Engine:
                 self._child_refused(session, spi_in, reason, now, rekeying=rekeying)
             case events.SaRekeyed(_, new):
                 self.sessions.rekeyed(session, new)
-            case events.SaEstablished():
+            case events.SaEstablished(sa):
+                self._reporter.established(sa, session.sign_in, now)
                 self.sessions.started(session, self._start_refused, now)
             case events.ChildDeleted(_, spi_in):
                 self.sessions.child_deleted(session, spi_in)
@@ -276,35 +276,19 @@ class Engine:
         """The device was revoked between the decision and the start of the session."""
         now = self._clock()
         log_refusal(session, refusal)
+        self._reporter.refused(session.sign_in, evidence_of(session.sa), refusal, now)
         self._close(session, CloseCause.ADMIN, now)
         self._turn(now)
 
     # --- Failed handshakes ----------------------------------------------------------------------------------
 
-    def _handshake_failed(self, sa: IkeSa, code: str, reason: str, now: float) -> None:
-        session = self.sessions.of(sa)
-        if session is not None and session.conversation is not None and session.conversation.close():
-            return
-        context = session.sign_in if session is not None else self._context(sa.path.remote, sa.client, sa)
-        self._record_failure(context, code, reason, {"suite": str(sa.suite)}, now)
-
-    def _context(self, remote: str, client: str, sa: IkeSa | None) -> SignInContext:
-        return SignInContext(
-            sign_in_id=sa.spi_r.hex() if sa is not None else "",
-            gateway=self._gateway_name,
-            remote_address=remote,
-            ike_identity=sa.peer_identity if sa is not None else "",
-            client=client or "unknown client",
-        )
-
-    def _record_failure(
-        self, context: SignInContext, code: str, reason: str, detail: dict[str, str], now: float
-    ) -> None:
-        """One audit event, unless a flood of them is going on; then the next one says how many were left out."""
-        if not self._failures.take(now):
-            return
-        _log.info("handshake failed", remote=context.remote_address, code=code, reason=reason)
-        left_out = self._failures.reset_missed()
-        if left_out:
-            detail = {**detail, "failures_left_out_before": str(left_out)}
-        self._backend.sign_in_failed(context, code, reason, {**detail, "client": context.client})
+    def _handshake_failed(self, event: events.HandshakeFailed, now: float) -> None:
+        session = self.sessions.of(event.sa)
+        refusal = None
+        if session is not None and session.conversation is not None:
+            refusal = session.conversation.close()
+        if session is not None and refusal is not None:
+            self._reporter.refused(session.sign_in, event.evidence, refusal, now)
+        else:
+            context = session.sign_in if session is not None else None
+            self._reporter.failed(event.evidence, event.code, event.reason, now, context)

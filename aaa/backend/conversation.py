@@ -69,7 +69,7 @@ class EapSignIn:
         self._codes: dict[str, StoredCode] = {}
         self._asking = False
         self._finished = False
-        self._refused = False
+        self._refused: Refusal | None = None
         self._closed = False
 
     def start(self, reply: ReplyTo) -> None:
@@ -95,7 +95,7 @@ class EapSignIn:
             return
         self._advance(self._server.receive(packet), reply)
 
-    def close(self) -> bool:
+    def close(self) -> Refusal | None:
         """See `EapConversation`."""
         if self._closed:
             return self._refused
@@ -106,7 +106,7 @@ class EapSignIn:
             refusal = Refusal(decided.code, decided.reason)
             self._count(refusal)
             self._desk.refusals.write(self._context, refusal, self._desk.monotonic(), identity=decided.identity)
-            self._refused = True
+            self._refused = refusal
         return self._refused
 
     def _is_wanted(self) -> bool:
@@ -162,7 +162,7 @@ class EapSignIn:
             elif answer in (UNAVAILABLE, BROKEN):
                 self._refuse(answer, self._server.failure(), reply, method=step.method)
             else:
-                self._finished = self._refused = True
+                self._finished, self._refused = True, answer
                 reply(EapRejected(self._server.failure(), answer))
 
         self._asking = True
@@ -188,7 +188,7 @@ class EapSignIn:
 
     def _refuse(self, refusal: Refusal, packet: bytes, reply: ReplyTo, *, method: str = "") -> None:
         """Write the event, then tell the gateway."""
-        self._finished = self._refused = True
+        self._finished, self._refused = True, refusal
         self._asking = True
         self._count(refusal)
 

@@ -34,6 +34,8 @@ class Evidence:
     offer: bytes = b""
     """Body of the SA payload of IKE_SA_INIT, where there is no whole request."""
     init_request: bytes = b""
+    spi_r: bytes = b""
+    """Empty where no SA was made."""
     state: State | None = None
     identity: str = ""
     suite: IkeSuite | None = None
@@ -70,6 +72,7 @@ def evidence_of(sa: IkeSa) -> Evidence:
         sa.path,
         sa.client,
         init_request=sa.init_request,
+        spi_r=sa.spi_r,
         state=sa.state,
         identity=sa.peer_identity,
         suite=sa.suite,

@@ -434,7 +434,7 @@ def describe(proposals: Sequence[Proposal]) -> str:
         if named == MAX_NAMED_TRANSFORMS:
             parts.append("...")
             break
-        names = [_transform_name(transform) for transform in proposal.transforms[: MAX_NAMED_TRANSFORMS - named]]
+        names = [transform_name(transform) for transform in proposal.transforms[: MAX_NAMED_TRANSFORMS - named]]
         named += len(names)
         if len(names) < len(proposal.transforms):
             names.append("...")
@@ -451,7 +451,8 @@ def policy_text(policy: ProposalPolicy) -> str:
     return " ".join(names)
 
 
-def _transform_name(transform: Transform) -> str:
+def transform_name(transform: Transform) -> str:
+    """`AES_GCM_16_256`, `CURVE25519`, `ADDKE1:ML_KEM_768`, or the numbers of what we do not know."""
     kind = _NAMES.get(transform.type)
     if kind is None:
         return f"type{transform.type}:{transform.id}"

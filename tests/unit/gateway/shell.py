@@ -124,10 +124,10 @@ class Conversation:
 
         self._aaa.later(give)
 
-    def close(self) -> bool:
+    def close(self) -> Refusal | None:
         """Free everything."""
         self.closed = True
-        return False
+        return None
 
 
 @dataclass

@@ -11,7 +11,8 @@ import pytest
 from aaa.interface import Refusal, TerminateCause
 from gateway.control.disconnect import SessionSelector
 from gateway.dataplane.interface import Counters, EspCipher
-from gateway.engine import ACCOUNTING_SWEEP_S, FAILURE_EVENTS_BURST, HEARTBEAT_S
+from gateway.engine import ACCOUNTING_SWEEP_S, HEARTBEAT_S
+from gateway.handshake_reporter import AUDIT_EVENTS_BURST
 from gateway.ike.constants import ExchangeType, Group, PayloadType, ProtocolId
 from gateway.ike.path import Path
 from gateway.ike.payloads.delete import Delete
@@ -308,16 +309,16 @@ class TestRefused:
         ((context, code, reason, detail),) = shell.aaa.failed
         assert (context.remote_address, context.sign_in_id, code) == ("198.51.100.1", "", "no-proposal-chosen")
         assert "AES128_XCBC" in reason
-        assert detail == {"client": "Android 11"}
+        assert detail == {"client": "Android 11", "cause": "proposal"}
 
     def test_a_flood_of_failures_is_counted_but_not_written(self) -> None:
         shell, config = Shell(), mschapv2()
         config.proposals, config.ke_group = offers.ANDROID_11, Group.MODP_2048
         client = shell.client(config)
-        for _ in range(int(FAILURE_EVENTS_BURST) + 50):
+        for _ in range(int(AUDIT_EVENTS_BURST) + 50):
             client.start()
             shell.run()
-        assert len(shell.aaa.failed) == FAILURE_EVENTS_BURST
+        assert len(shell.aaa.failed) == AUDIT_EVENTS_BURST
         shell.advance(10)
         client.start()
         shell.run()

@@ -1,0 +1,167 @@
+"""What handshakes fail of, and what is to be said and done about each code.
+
+A code says what was decided; the cause says which rule decided it. Codes whose story depends on what happened before
+(a timeout, a client that gave up) have their cause found out by `situation`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Cause(StrEnum):
+    """The rule that stopped a handshake, or what the time of a slow one went to."""
+
+    PROPOSAL = "proposal"
+    FRAGMENT = "fragment"
+    """A fragment of an IKE message was lost."""
+    NETWORK = "network"
+    """Packets did not come through: firewall, NAT, UDP 4500."""
+    GATEWAY_CERTIFICATE = "gateway-certificate"
+    """The client does not accept ours."""
+    CLIENT_CERTIFICATE = "client-certificate"
+    IDENTITY = "identity"
+    """One side is not who the other side expects."""
+    EAP = "eap"
+    CREDENTIAL = "credential"
+    """User, access code, key."""
+    ACCESS = "access"
+    """Rules, and the states of user and device."""
+    ADDRESS_POOL = "address-pool"
+    TRAFFIC_SELECTORS = "traffic-selectors"
+    RESUMPTION = "resumption"
+    LIMIT = "limit"
+    COOKIE = "cookie"
+    CLIENT = "client"
+    """It fell silent, or left, of its own accord."""
+    BACKEND = "backend"
+    """The database, the directory."""
+    GATEWAY = "gateway"
+    PROTOCOL = "protocol"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is known of a code by itself."""
+
+    cause: Cause
+    advice: tuple[str, ...]
+
+
+_ACCESS_CODE = "Make a new access code with `ostiary device code NAME`, and have it typed with its hyphens."
+_OUR_CERTIFICATE = "Give the device a certificate with `ostiary device certificate NAME`, and remove the old one."
+_STOCK = "If it is a stock client, report this with the gateway's log of the same time."
+_LOG = "Look into the gateway's log at this time."
+
+CATALOGUE: dict[str, Entry] = {
+    # Found out further by `situation` and `diagnose`.
+    "no-proposal-chosen": Entry(Cause.PROPOSAL, ()),
+    "handshake-timeout": Entry(Cause.CLIENT, ()),
+    "client-gave-up": Entry(Cause.CLIENT, ()),
+    "client-refused-server": Entry(Cause.GATEWAY_CERTIFICATE, ()),
+    # What the client is set up with.
+    "no-common-method": Entry(
+        Cause.EAP,
+        (
+            "Choose EAP-MSCHAPv2 (user name and password) or EAP-TLS (certificate) in the client.",
+            "What the gateway offers is the setting aaa.eap_methods.",
+        ),
+    ),
+    "authentication-failed": Entry(
+        Cause.CREDENTIAL, ("Choose EAP or a certificate in the client, and check that key and certificate match.",)
+    ),
+    "psk-refused": Entry(
+        Cause.CREDENTIAL,
+        ("Choose EAP or a certificate in the client: pre-shared keys are for other sites' gateways only.",),
+    ),
+    "ppk-refused": Entry(
+        Cause.CREDENTIAL, ("Give client and gateway the same post-quantum pre-shared key under the same name.",)
+    ),
+    "failed-cp-required": Entry(
+        Cause.ADDRESS_POOL,
+        (
+            "Have the client ask for a virtual address of a family that its pool has (strongSwan: vips = "
+            "0.0.0.0, ::).",
+        ),
+    ),
+    "ts-unacceptable": Entry(
+        Cause.TRAFFIC_SELECTORS,
+        (
+            "Have the client ask for everything (0.0.0.0/0, ::/0): the gateway narrows it to what the rule allows.",
+            "Or add the network to the rule's `networks`.",
+        ),
+    ),
+    "tls-version": Entry(Cause.EAP, ("Update the client: EAP-TLS takes TLS 1.2 and 1.3.",)),
+    "no-common-cipher": Entry(
+        Cause.EAP, ("Update the client: EAP-TLS takes cipher suites with forward secrecy only.",)
+    ),
+    # Who signs in.
+    "unknown-user": Entry(
+        Cause.CREDENTIAL,
+        ("Look for the name in `ostiary user list`; it is typed without domain, or as DOMAIN\\name or name@domain.",),
+    ),
+    "no-access-code": Entry(Cause.CREDENTIAL, (_ACCESS_CODE,)),
+    "wrong-credential": Entry(Cause.CREDENTIAL, (_ACCESS_CODE,)),
+    "expired-access-code": Entry(Cause.CREDENTIAL, (_ACCESS_CODE,)),
+    "disabled-user": Entry(Cause.ACCESS, ("If that was a mistake: `ostiary user enable NAME`.",)),
+    "revoked-device": Entry(
+        Cause.ACCESS,
+        ("A revocation is final: enrol the machine anew, under another name, once it is trusted again.",),
+    ),
+    "quarantined-device": Entry(Cause.ACCESS, ("Do what the reason says; the device may then connect again.",)),
+    "unknown-device": Entry(Cause.ACCESS, ("Enrol the device with `ostiary device add USER NAME`.",)),
+    "unknown-device-state": Entry(Cause.ACCESS, ("Look at it with `ostiary device show NAME`.",)),
+    "wrong-owner": Entry(Cause.ACCESS, ("Look at who owns it with `ostiary device show NAME`.",)),
+    "no-rule": Entry(
+        Cause.ACCESS, ("Compare the rules (aaa.rules) with the user's groups, the method and the device's state.",)
+    ),
+    "denied-by-rule": Entry(Cause.ACCESS, ("The rule that is named decided: change it if that is not meant.",)),
+    "decision-changed": Entry(Cause.ACCESS, ("Connect again.",)),
+    "too-many-failures": Entry(
+        Cause.LIMIT,
+        (
+            "Wait a minute, and find out by the failures before it what is wrong.",
+            "Where many people share the address: aaa.sign_in_failures_per_minute.",
+        ),
+    ),
+    # The client's certificate.
+    "no-client-certificate": Entry(Cause.CLIENT_CERTIFICATE, ("Import the device's certificate with its key.",)),
+    "expired-certificate": Entry(Cause.CLIENT_CERTIFICATE, (_OUR_CERTIFICATE,)),
+    "not-yet-valid-certificate": Entry(
+        Cause.CLIENT_CERTIFICATE, ("Set the clocks: of the gateway, and of whoever issued it (`ostiary check`).",)
+    ),
+    "revoked-certificate": Entry(Cause.CLIENT_CERTIFICATE, (_OUR_CERTIFICATE,)),
+    "unknown-certificate": Entry(Cause.CLIENT_CERTIFICATE, (_OUR_CERTIFICATE,)),
+    "untrusted-certificate": Entry(Cause.CLIENT_CERTIFICATE, (_OUR_CERTIFICATE,)),
+    "wrong-usage": Entry(Cause.CLIENT_CERTIFICATE, (_OUR_CERTIFICATE,)),
+    "weak-key": Entry(Cause.CLIENT_CERTIFICATE, (_OUR_CERTIFICATE,)),
+    "malformed-certificate": Entry(Cause.CLIENT_CERTIFICATE, (_OUR_CERTIFICATE,)),
+    "identity-mismatch": Entry(
+        Cause.IDENTITY,
+        ("Let local ID and EAP identity be a name in the certificate: NAME.devices.ostiary.internal.",),
+    ),
+    # The gateway.
+    "internal-address-failure": Entry(
+        Cause.ADDRESS_POOL,
+        (
+            "Give the pool a larger network (gateway.pools), or send some people to another pool by a rule.",
+            "`ostiary session list` shows who has its addresses.",
+        ),
+    ),
+    "temporary-failure": Entry(Cause.GATEWAY, (_LOG,)),
+    "no-additional-sas": Entry(Cause.LIMIT, (_STOCK,)),
+    "child-sa-not-found": Entry(Cause.PROTOCOL, (_STOCK,)),
+    "backend-unavailable": Entry(
+        Cause.BACKEND, ("Bring the database back (`ostiary check`); sign-ins then work again by themselves.",)
+    ),
+    "internal-error": Entry(Cause.GATEWAY, (_LOG,)),
+    "no-msk": Entry(Cause.GATEWAY, (_LOG,)),
+    "protocol-error": Entry(Cause.PROTOCOL, (_STOCK,)),
+    "limit-exceeded": Entry(Cause.PROTOCOL, (_STOCK,)),
+    "invalid-syntax": Entry(Cause.PROTOCOL, (_STOCK,)),
+    "unsupported-critical-payload": Entry(Cause.PROTOCOL, (_STOCK,)),
+}
+"""By the code of the audit event; `tests` see to it that none is missing."""
+
+UNKNOWN = Entry(Cause.PROTOCOL, (_LOG,))
