@@ -58,6 +58,12 @@ class AuthenticationFailed(IkeError):
     notify = NotifyType.AUTHENTICATION_FAILED
 
 
+class ClientGaveUp(AuthenticationFailed):
+    """The peer answers with an error of its own, for instance because it does not trust our certificate."""
+
+    code = "client-gave-up"
+
+
 class PpkRefused(AuthenticationFailed):
     """One side insists on a post-quantum pre-shared key that the other does not have (RFC 8784)."""
 

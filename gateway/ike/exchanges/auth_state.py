@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from gateway.ike.child import Child
 from gateway.ike.constants import NotifyType, PayloadType
 from gateway.ike.credential_choice import ProofWish
-from gateway.ike.errors import AuthenticationFailed
+from gateway.ike.errors import ClientGaveUp
 from gateway.ike.message import Payloads
 from gateway.ike.payloads.auth import Auth
 from gateway.ike.payloads.configuration import Configuration
@@ -28,13 +28,13 @@ class Notifies:
 
         Raises:
             InvalidSyntax: one is malformed.
-            AuthenticationFailed: one is an error, for instance because the client does not trust our certificate.
+            ClientGaveUp: one is an error, for instance because the client does not trust our certificate.
         """
         by_type: dict[int, Notify] = {}
         for body in payloads.all(PayloadType.NOTIFY):
             notify = Notify.parse(body)
             if notify.is_known_error:
-                raise AuthenticationFailed(f"the client gave up: {notify}")
+                raise ClientGaveUp(f"the client gave up: {notify}")
             by_type.setdefault(notify.type, notify)
         return cls(by_type)
 

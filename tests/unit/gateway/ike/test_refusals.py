@@ -218,7 +218,7 @@ class TestTheClientGivesUp:
         wire = Wire()
         client = run(wire, mschapv2(), added((PayloadType.NOTIFY, Notify(error).to_bytes())))
         assert_refused(wire, client, "AUTHENTICATION_FAILED")
-        assert wire.failures == [("authentication-failed", f"the client gave up: {error.name}")]
+        assert wire.failures == [("client-gave-up", f"the client gave up: {error.name}")]
 
     @pytest.mark.parametrize("unknown", [12345, 99, 16382])
     def test_an_unknown_error_is_ignored(self, unknown: int) -> None:
