@@ -101,19 +101,20 @@ class StateTable:
         return inward is not None and outward is not None
 
     def take_away(self, pair: Pair) -> tuple[State | None, State | None]:
-        """Delete the states of a pair, which observes them a last time; what they were then.
+        """Delete the states that are a pair's own, which observes them a last time; what they were then.
 
         Raises:
             DataPlaneError: the kernel does not say whether it did.
         """
-        ids = pair.ids
+        # Where it could not be made between the addresses that it was to have, a state there is another one's.
+        own = [one for one in pair.ids if self._pairs.get(one) is pair]
         try:
-            inward, outward = self._xfrm.delete_states(ids)
+            last = dict(zip(own, self._xfrm.delete_states(own), strict=True))
         except KernelSilent as error:
             raise DataPlaneError(f"{pair.name}: {error}") from error
-        for one in ids:
-            if self._pairs.get(one) is pair:
-                del self._pairs[one]
+        for one in own:
+            del self._pairs[one]
+        inward, outward = last.get(pair.id_in), last.get(pair.id_out)
         pair.observe(inward, outward, self._now(), self._wall)
         return inward, outward
 
