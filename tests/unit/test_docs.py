@@ -15,7 +15,7 @@ import pytest
 from aaa.eap.errors import FailureCode
 from core.cli import root
 from core.settings import load_settings
-from gateway.ike.errors import IkeError, InvalidKePayload
+from gateway.ike.errors import ChildSaNotFound, IkeError, InvalidKePayload, NoAdditionalSas, StateNotFound
 from gateway.ike.states import mermaid
 from pki.errors import RefusalCode
 
@@ -115,12 +115,15 @@ def subclasses(error: type[IkeError]) -> Iterator[type[IkeError]]:
         yield from subclasses(subclass)
 
 
+NO_REFUSALS = (InvalidKePayload, ChildSaNotFound, NoAdditionalSas, StateNotFound)
+"""The answer to a wrong group is an invitation to try again; the others go to peers that are signed in already."""
+
+
 def refusal_codes() -> set[str]:
     """Every code that `sign-in.refuse` or `session.refuse` can carry."""
     codes = {code.value for code in FailureCode} | set(get_args(RefusalCode))
     for error in subclasses(IkeError):
-        # The answer to a wrong group is an invitation to try again, and no event.
-        if error.notify is not None and error is not InvalidKePayload:
+        if error.notify is not None and error not in NO_REFUSALS:
             codes.add(error.code or error.notify.name.lower().replace("_", "-"))
     patterns = {"aaa": r'(?:Refusal|_deny)\(\s*"([a-z-]+)"', "gateway": r'report_failure\(\s*"([a-z-]+)"'}
     for folder, pattern in patterns.items():
