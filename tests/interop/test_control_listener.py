@@ -23,7 +23,7 @@ def _free_port() -> int:
 
 def test_a_flood_of_forged_requests_does_not_flood_the_log() -> None:
     async def flood(port: int) -> int:
-        server = DynamicAuthorizationServer("gateway-1", b"secret", lambda _selector: 0)
+        server = DynamicAuthorizationServer("gateway-1", b"secret", lambda _selector: 0, lambda _selector, _change: 0)
         listener = ControlListener(asyncio.get_running_loop(), IPv4Address("127.0.0.1"), port, server)
         try:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:

@@ -21,7 +21,7 @@ import pytest
 from pyrad import packet as radius
 
 from aaa.accounting import gateway_started
-from aaa.dynamic_authorization import Answer, NoAnswer, Peer, Selector, control_secret_name, disconnect
+from aaa.dynamic_authorization import Answer, NoAnswer, Peer, Selector, ask, control_secret_name
 from aaa.enforcement import revoke_device
 from aaa.interface import GatewayHello
 from core.audit import SYSTEM
@@ -101,17 +101,17 @@ def responder() -> Iterator[Responder]:
 
 def test_pyrad_understands_and_answers(responder: Responder) -> None:
     started = time.monotonic()
-    assert disconnect(_peer(responder), DEVICE) == Answer(True, None, "1 ended")
+    assert ask(_peer(responder), DEVICE) == Answer(True, None, "1 ended")
     assert time.monotonic() - started < 0.15
     responder.code = radius.DisconnectNAK
-    answer = disconnect(_peer(responder), Selector(session_id="7"))
+    answer = ask(_peer(responder), Selector(session_id="7"))
     assert (answer.acknowledged, answer.error_cause, answer.settled) == (False, 503, True)
 
 
 def test_a_lost_datagram_is_sent_again_as_it_was(responder: Responder) -> None:
     responder.drop = 2
     started = time.monotonic()
-    assert disconnect(_peer(responder), DEVICE).acknowledged
+    assert ask(_peer(responder), DEVICE).acknowledged
     assert 0.6 <= time.monotonic() - started < 1.2
     assert len(responder.received) == 3
     assert len(set(responder.received)) == 1
@@ -119,13 +119,13 @@ def test_a_lost_datagram_is_sent_again_as_it_was(responder: Responder) -> None:
 
 def test_another_secret_gets_no_answer(responder: Responder) -> None:
     with pytest.raises(NoAnswer, match="no answer"):
-        disconnect(_peer(responder, Secret(b"wrong")), DEVICE, timeouts_s=(0.1, 0.1))
+        ask(_peer(responder, Secret(b"wrong")), DEVICE, timeouts_s=(0.1, 0.1))
 
 
 def test_an_answer_from_another_port_is_none(responder: Responder) -> None:
     responder.from_elsewhere = True
     with pytest.raises(NoAnswer, match="no answer"):
-        disconnect(_peer(responder), DEVICE, timeouts_s=(0.1, 0.1))
+        ask(_peer(responder), DEVICE, timeouts_s=(0.1, 0.1))
     assert len(responder.received) == 2
 
 
@@ -135,9 +135,9 @@ def test_nobody_listens(responder: Responder) -> None:
     port = closed.getsockname()[1]
     closed.close()
     with pytest.raises(NoAnswer, match="nobody listens there"):
-        disconnect(Peer("gateway-1", "127.0.0.1", port, SECRET), DEVICE, timeouts_s=(0.05, 0.05))
+        ask(Peer("gateway-1", "127.0.0.1", port, SECRET), DEVICE, timeouts_s=(0.05, 0.05))
     with pytest.raises(NoAnswer):
-        disconnect(Peer("gateway-1", "255.255.255.255", port, SECRET), DEVICE)
+        ask(Peer("gateway-1", "255.255.255.255", port, SECRET), DEVICE)
 
 
 @pytest.fixture
