@@ -16,7 +16,9 @@ from core.settings.values import EVERYTHING
 BUILT_IN = "built-in"
 """Named as the rule where the decision fell before the first rule or after the last."""
 
-STATES = frozenset({"trusted", "quarantined", "revoked"})
+UNMANAGED = "unmanaged"
+"""The state of a device that is not in the inventory, whose user another CA vouches for."""
+STATES = frozenset({"trusted", "quarantined", "revoked", UNMANAGED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +101,15 @@ class Rule:
             (not self.users or subject.user_name.casefold() in self.users)
             and (not self.groups or not self.groups.isdisjoint(_folded(subject.groups)))
             and (not self.methods or context.method in self.methods)
-            and (not self.device_states or posture.state in self.device_states)
+            and self._takes_state(posture.state)
             and (not self.gateways or context.gateway.casefold() in self.gateways)
         )
+
+    def _takes_state(self, state: str) -> bool:
+        """Nobody has looked at an unmanaged device: only a rule that names it lets it in."""
+        if not self.device_states:
+            return state != UNMANAGED
+        return state in self.device_states
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +181,8 @@ def decide(
 def _without_rule(device: DeviceIdentity, posture: Posture) -> Decision:
     if posture.state == "quarantined":
         return _deny("quarantined-device", _because(f"device {device.name} is in quarantine", posture.reason))
+    if posture.state == UNMANAGED:
+        return _deny("unknown-device", "the certificate names no device of the inventory, and no rule allows that")
     return _deny("no-rule", "no access rule allows this sign-in")
 
 

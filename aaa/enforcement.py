@@ -176,7 +176,8 @@ def disconnect_session(runtime: Runtime, session_id: str, reason: str, actor: Ac
 def disable_user(runtime: Runtime, user_name: str, reason: str, actor: Actor) -> list[Enforcement]:
     """Disable a user and end the sessions of all the user's devices; one result for each device.
 
-    The devices stay as they are: once the user is enabled again, they may come back.
+    The devices stay as they are: once the user is enabled again, they may come back. Among them are those that are
+    not in the inventory, which another CA's certificate let in, as far as they are connected.
 
     Raises:
         NotFoundError: there is no such user.
@@ -188,18 +189,37 @@ def disable_user(runtime: Runtime, user_name: str, reason: str, actor: Actor) ->
         query = select(Device).where(Device.owner == user.name).order_by(Device.id).with_for_update()
         devices = session.scalars(query).all()
         users.set_disabled(session, user, True, actor, reason=reason)
+        # A session without a known device begins under the lock of its user: from here on it is refused, or found.
+        session.flush()
+        unmanaged = _unmanaged_sessions(session, user, devices)
         orders = _orders(runtime, session, devices)
+        for tunnel in unmanaged:
+            gateway = session.get(Gateway, tunnel.gateway)
+            if gateway is not None:
+                payload = {"gateway": gateway.name, "session_id": tunnel.id}
+                orders.append(_order(runtime, session, gateway, payload, tunnel.device_name))
+        names = dict.fromkeys([*(device.name for device in devices), *(tunnel.device_name for tunnel in unmanaged)])
     answers = _carry_out(runtime, orders)
     elapsed = _ms_since(started)
     return [
         Enforcement(
-            device.name,
+            name,
             0,
-            [answer for answer, order in zip(answers, orders, strict=True) if order.device_name == device.name],
+            [answer for answer, order in zip(answers, orders, strict=True) if order.device_name == name],
             elapsed,
         )
-        for device in devices
+        for name in names
     ]
+
+
+def _unmanaged_sessions(session: Session, user: User, devices: Sequence[Device]) -> Sequence[TunnelSession]:
+    """The user's live sessions on devices that are not in the inventory."""
+    query = select(TunnelSession).where(
+        TunnelSession.user_name == user.name,
+        TunnelSession.ended_at.is_(None),
+        TunnelSession.device_id.not_in([device.id for device in devices]),
+    )
+    return session.scalars(query.order_by(TunnelSession.id)).all()
 
 
 def deliver(runtime: Runtime, payload: Mapping[str, Any]) -> None:

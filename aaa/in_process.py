@@ -9,15 +9,18 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from ipaddress import ip_network
 
 import structlog
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy.exc import SQLAlchemyError
 
 from aaa import accounting
-from aaa.backend.conversation import Desk, EapSignIn
+from aaa.backend.conversation import NOT_COUNTED, Desk, EapSignIn
 from aaa.backend.credentials import CertificateChecker, NtHashes
 from aaa.backend.events import refused
 from aaa.backend.failure_limit import FailureLimit
@@ -32,6 +35,7 @@ from aaa.backend.requests import (
     DecideSignIn,
     Heartbeat,
     OpenSession,
+    Proof,
     UpdateSession,
     WriteEvent,
     WriteReport,
@@ -60,10 +64,17 @@ from core.runtime import Runtime
 from core.secrets import Secret, get_or_create_secret
 from pki.authority import CertificateAuthority
 from pki.keys import PrivateKey
+from pki.revocation.evidence import Stapled
+from pki.revocation.own_response import OwnOcspResponse, own_ocsp_response
+from pki.revocation.service import RevocationService
 from pki.system import SystemCertificate, gateway_names, system_certificate
+from pki.trust import load_authorities
 
 IDENTITY_PATIENCE = 10
 """How many times as many failures an identity may have, from all addresses together, as one address."""
+MOST_NAMED_AUTHORITIES = 24
+"""In CERTREQ, 20 bytes each: it stands in IKE_SA_INIT, which can't be fragmented. A client that finds its CA not
+named may use its certificate all the same."""
 FLUSH_TIMEOUT_S = 15.0
 """How long an orderly stop waits for a database that can't be reached."""
 
@@ -78,7 +89,12 @@ class GatewayCredential:
     """End entity first, no root."""
     private_key: PrivateKey = field(repr=False)
     trust_anchor_spki_sha1: tuple[bytes, ...]
-    """SHA-1 of the SubjectPublicKeyInfo of each CA of ours, for CERTREQ (RFC 7296 section 3.7)."""
+    """SHA-1 of the SubjectPublicKeyInfo of each CA whose clients are accepted, for CERTREQ (RFC 7296 section 3.7):
+    ours, then those that are trusted beside it, as many as fit."""
+    ocsp_response_der: bytes
+    """Says that the certificate is good, by our CA, for a client that asks for it (RFC 4806)."""
+    ocsp_not_after: datetime
+    """Until when that may be shown; it is made anew long before."""
 
 
 class InProcessBackend:
@@ -98,7 +114,12 @@ class InProcessBackend:
         self._authority = authority
         self._gateway = ""
         self._stopped = False
+        self._foreign = load_authorities(
+            runtime.settings.pki.trusted_authorities, [authority.root, authority.issuing]
+        )
+        self._revocation = self._revocation_service(post)
         self._certificate = self._current_certificate()
+        self._ocsp: OwnOcspResponse | None = None
         self._tls = self._tls_server()
         processor = Processor(
             [Rule.from_settings(rule) for rule in settings.rules],
@@ -114,7 +135,7 @@ class InProcessBackend:
         self._desk = Desk(
             submit=self._worker.submit,
             hashes=NtHashes(runtime.box),
-            certificates=CertificateChecker([authority.root], [authority.issuing]),
+            certificates=CertificateChecker([authority.root], [authority.issuing], self._foreign, self._revocation),
             limit=limit,
             refusals=RefusalLog(self._worker.submit, limit, time.monotonic()),
         )
@@ -129,27 +150,28 @@ class InProcessBackend:
         backend = cls(runtime, post, CertificateAuthority.open(runtime))
         runtime.database.favour_speed()
         backend._worker.start()
+        if backend._revocation is not None:
+            backend._revocation.start()
         return backend
 
     def gateway_credential(self) -> GatewayCredential:
         """The gateway's current certificate, renewed where it is time to; EAP-TLS uses the same one.
 
-        May block. Call it at start and from time to time; connections that are up are not touched.
+        May block. Call it at start and every hour or so; connections that are up are not touched.
         """
         current = self._current_certificate()
         if current.serial != self._certificate.serial:
             self._certificate = current
             self._tls = self._tls_server()
+        self._ocsp = own_ocsp_response(self._runtime, self._authority, current.chain_der[0], self._ocsp)
+        own = (self._authority.root, self._authority.issuing)
+        accepted = (*own, *self._foreign.anchors, *self._foreign.intermediates)
         return GatewayCredential(
             current.chain_der,
             current.private_key,
-            tuple(
-                hashlib.sha1(
-                    certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
-                    usedforsecurity=False,
-                ).digest()
-                for certificate in (self._authority.root, self._authority.issuing)
-            ),
+            tuple(key_sha1(certificate) for certificate in accepted[:MOST_NAMED_AUTHORITIES]),
+            self._ocsp.der,
+            self._ocsp.next_update,
         )
 
     def trust_pem(self) -> str:
@@ -187,6 +209,8 @@ class InProcessBackend:
         if self._stopped:
             return
         self._stopped = True
+        if self._revocation is not None:
+            self._revocation.stop()
         self._worker.stop(FLUSH_TIMEOUT_S)
         if not self._gateway:
             return
@@ -203,19 +227,34 @@ class InProcessBackend:
         return EapSignIn(self._desk, server, context)
 
     def authorise_certificate(
-        self, context: SignInContext, chain_der: list[bytes], reply: Callable[[Access | Refusal], None]
+        self,
+        context: SignInContext,
+        chain_der: list[bytes],
+        reply: Callable[[Access | Refusal], None],
+        *,
+        ocsp_responses: Sequence[bytes] = (),
+        crls: Sequence[bytes] = (),
     ) -> None:
         """See `AaaBackend`."""
         desk = self._desk
         if desk.limit.blocked("", context.remote_address, desk.monotonic()):
             self._refuse_certificate(context, TOO_MANY_FAILURES, reply)
             return
-        proof = desk.certificates.proof(chain_der, context.ike_identity, "certificate")
-        if isinstance(proof, Refusal):
-            desk.limit.failed("", context.remote_address, desk.monotonic())
-            self._refuse_certificate(context, proof, reply)
-            return
 
+        def checked(proof: Proof | Refusal) -> None:
+            if isinstance(proof, Proof):
+                self._decide_certificate(context, proof, reply)
+                return
+            if proof.code not in NOT_COUNTED:
+                desk.limit.failed("", context.remote_address, desk.monotonic())
+            self._refuse_certificate(context, proof, reply)
+
+        stapled = Stapled(ocsp_responses, crls)
+        desk.certificates.check(chain_der, context.ike_identity, "certificate", checked, stapled)
+
+    def _decide_certificate(
+        self, context: SignInContext, proof: Proof, reply: Callable[[Access | Refusal], None]
+    ) -> None:
         def decided(answer: Access | Refusal) -> None:
             if answer in (UNAVAILABLE, BROKEN) and isinstance(answer, Refusal):
                 self._refuse_certificate(context, answer, reply)
@@ -273,6 +312,25 @@ class InProcessBackend:
         return EapTlsServer(
             self._certificate.chain_der,
             self._certificate.private_key,
-            [self._authority.root.public_bytes(Encoding.DER)],
-            intermediates_der=[self._authority.issuing.public_bytes(Encoding.DER)],
+            [_der(root) for root in (self._authority.root, *self._foreign.anchors)],
+            intermediates_der=[_der(ca) for ca in (self._authority.issuing, *self._foreign.intermediates)],
         )
+
+    def _revocation_service(self, post: Callable[[Callable[[], None]], None]) -> RevocationService | None:
+        if not self._foreign:
+            return None
+        gateway = self._runtime.settings.gateway
+        own = [ip_network(address) for address in gateway.public_addresses]
+        clients = [network for pool in gateway.pools for network in (pool.ipv4, pool.ipv6) if network is not None]
+        settings = self._runtime.settings.pki.revocation
+        return RevocationService(self._foreign, settings, [*own, *clients], post)
+
+
+def _der(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(Encoding.DER)
+
+
+def key_sha1(certificate: x509.Certificate) -> bytes:
+    """By which CERTREQ names a CA: SHA-1 of its SubjectPublicKeyInfo (RFC 7296 section 3.7)."""
+    spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha1(spki, usedforsecurity=False).digest()

@@ -8,7 +8,7 @@ can and later where a database or a directory has to be asked. A callback is cal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -72,6 +72,10 @@ class Access:
     interim_interval_s: float
     certificate_serial: str = ""
     """Of the client certificate, empty where there was none; checked again when the session starts."""
+    certificate_authority: str = ""
+    """Which of the trusted authorities signed that; empty for our own CA."""
+    managed: bool = True
+    """Whether the device is in the inventory; else its id stands for the key of the certificate."""
     dns_domains: tuple[str, ...] = ()
     """What the servers are asked for; empty means everything."""
 
@@ -237,10 +241,20 @@ class AaaBackend(Protocol):
         context: SignInContext,
         chain_der: list[bytes],
         reply: Callable[[Access | Refusal], None],
+        *,
+        ocsp_responses: Sequence[bytes] = (),
+        crls: Sequence[bytes] = (),
     ) -> None:
-        """Check a client certificate (end entity first): chain to our CA, dates, usage, that it names the
-        identity in `context.ike_identity`, revocation, device, then the rules. The caller has not checked the
-        signature yet and lets nobody in before it has.
+        """Check a client certificate: chain to our CA or to one that is trusted, dates, usage, that it names the
+        identity in `context.ike_identity`, revocation, device, then the rules. The caller may check the signature
+        before or after, and lets nobody in without it.
+
+        Args:
+            context: the circumstances.
+            chain_der: end entity first, then what the client sent beside it.
+            reply: called once; after some seconds, where another CA has to be asked.
+            ocsp_responses: CERT payloads of encoding 14 (RFC 4806), DER; they may save that question.
+            crls: CERT payloads of encoding 7, DER; they too.
         """
 
     def session_started(self, start: SessionStart, reply: Callable[[Refusal | None], None]) -> None:

@@ -134,6 +134,16 @@ class ForeignAuthorities:
     def __len__(self) -> int:
         return len(self._authorities)
 
+    @property
+    def anchors(self) -> tuple[x509.Certificate, ...]:
+        """The roots of all."""
+        return tuple(root for authority in self._authorities for root in authority.anchors)
+
+    @property
+    def intermediates(self) -> tuple[x509.Certificate, ...]:
+        """The CAs below them that are known."""
+        return tuple(ca for authority in self._authorities for ca in authority.intermediates)
+
     def named(self, name: str) -> TrustedAuthority:
         """The authority of this name, which a `ForeignClient` has given."""
         return next(authority for authority in self._authorities if authority.name == name)

@@ -90,6 +90,17 @@ def parse_chain(chain_der: Sequence[bytes]) -> PeerCertificate:
     return PeerCertificate(certificate, certificate.extensions, serial_text(certificate), subject_der)
 
 
+def issuer_of(chain_der: Sequence[bytes]) -> bytes | None:
+    """Who a peer's own certificate says signed it: the DER of the name; None where it can't be read."""
+    if not chain_der or len(chain_der[0]) > MAXIMUM_CERTIFICATE_BYTES:
+        return None
+    try:
+        return x509.load_der_x509_certificate(chain_der[0]).issuer.public_bytes()
+    except Exception:
+        # The parsers have many ways to refuse hostile DER, some of them undocumented; all mean the same.
+        return None
+
+
 def check_critical_extensions(extensions: x509.Extensions) -> None:
     """Refuse what limits a certificate's use in a way that nothing here enforces (RFC 5280 section 4.2)."""
     for extension in extensions:

@@ -22,10 +22,17 @@ from aaa.backend.requests import (
 from aaa.eap.server import Authenticated, EapServer, Failed, NeedCredentials, Send, Step
 from aaa.interface import Access, EapAccepted, EapContinue, EapRejected, EapReply, Refusal, SignInContext
 
-# These are mistakes of setting up, not attempts to get in, and an office behind one address must not be shut
-# out by one badly configured client.
-_NOT_COUNTED = frozenset(
-    {"no-common-method", "client-refused-server", "tls-version", "no-common-cipher", TOO_MANY_FAILURES.code}
+# These are mistakes of setting up and outages, not attempts to get in, and an office behind one address must not be
+# shut out by one badly configured client.
+NOT_COUNTED = frozenset(
+    {
+        "no-common-method",
+        "client-refused-server",
+        "tls-version",
+        "no-common-cipher",
+        "revocation-unknown",
+        TOO_MANY_FAILURES.code,
+    }
 )
 _UNAUTHENTICATED_USER = frozenset({"unknown-user", "wrong-credential"})
 
@@ -147,7 +154,19 @@ class EapSignIn:
         self._desk.submit(FindCodes(identity, found, self._is_wanted))
 
     def _decide(self, step: Authenticated, reply: ReplyTo) -> None:
-        proof = self._proof(step)
+        if step.method != "eap-tls":
+            self._proved(step, self._code_proof(step), reply)
+            return
+
+        def checked(proof: Proof | Refusal) -> None:
+            self._asking = False
+            if not self._closed:
+                self._proved(step, proof, reply)
+
+        self._asking = True
+        self._desk.certificates.check(step.chain_der, step.identity, step.method, checked)
+
+    def _proved(self, step: Authenticated, proof: Proof | Refusal, reply: ReplyTo) -> None:
         if isinstance(proof, Refusal):
             self._refuse(proof, self._server.failure(), reply, method=step.method)
             return
@@ -168,9 +187,7 @@ class EapSignIn:
         self._asking = True
         self._desk.submit(DecideSignIn(self._context, proof, decided, self._is_wanted))
 
-    def _proof(self, step: Authenticated) -> Proof | Refusal:
-        if step.method == "eap-tls":
-            return self._desk.certificates.proof(step.chain_der, step.identity, step.method)
+    def _code_proof(self, step: Authenticated) -> Proof | Refusal:
         code = self._codes.get(step.credential_key or "")
         if code is None:
             return Refusal("wrong-credential", "the access code belongs to no device")
@@ -205,6 +222,6 @@ class EapSignIn:
         return self._desk.limit.blocked(identity_key, self._context.remote_address, self._desk.monotonic())
 
     def _count(self, refusal: Refusal) -> None:
-        if refusal not in (UNAVAILABLE, BROKEN) and refusal.code not in _NOT_COUNTED:
+        if refusal not in (UNAVAILABLE, BROKEN) and refusal.code not in NOT_COUNTED:
             key = limiter_key(self._identity)
             self._desk.limit.failed(key, self._context.remote_address, self._desk.monotonic())

@@ -13,14 +13,24 @@ _LONGEST_FACT = 1024
 """Of what the gateway adds, such as the proposals of a client."""
 
 
-def accepted(context: SignInContext, access: Access) -> Entry:
-    """A device was let in."""
+def accepted(context: SignInContext, access: Access, revocation: str = "") -> Entry:
+    """A device was let in.
+
+    Args:
+        context: the circumstances.
+        access: who it is, and what it gets.
+        revocation: what another CA says of its certificate.
+    """
     detail = _circumstances(context)
     detail.update(
         method=access.method, rule=access.rule, code="allowed", user=access.user_name, device_id=access.device_id
     )
     if access.certificate_serial:
         detail["certificate"] = access.certificate_serial
+    if access.certificate_authority:
+        detail["certificate_authority"] = access.certificate_authority
+    if revocation:
+        detail["revocation"] = revocation[:_LONGEST_FACT]
     return Entry(
         Actor("device", access.device_name),
         "sign-in.accept",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.engine import Connection
@@ -28,7 +29,7 @@ _CODES_OF_USERS = (
     .order_by(AccessCode.expires_at.desc())
 )
 
-_DEVICES = (
+_DEVICE_FACTS = (
     select(
         Device.id,
         Device.name,
@@ -43,11 +44,16 @@ _DEVICES = (
     )
     .outerjoin(User, User.name == Device.owner)
     .outerjoin(AccessCode, AccessCode.device_id == Device.id)
-    .where(Device.id.in_(bindparam("ids", expanding=True)))
 )
+_DEVICES = _DEVICE_FACTS.where(Device.id.in_(bindparam("ids", expanding=True)))
+_DEVICES_BY_NAME = _DEVICE_FACTS.where(Device.name.in_(bindparam("names", expanding=True)))
 # On PostgreSQL a revocation waits for the transaction that opens a session, and then finds it; on SQLite every
 # writing transaction waits for the one before.
 _DEVICES_LOCKED = _DEVICES.order_by(Device.id).with_for_update(read=True, of=Device)
+
+_USERS = select(User.name, User.groups, User.disabled).where(User.name.in_(bindparam("names", expanding=True)))
+# The same for a user who is disabled while a session without a known device begins.
+_USERS_LOCKED = _USERS.order_by(User.name).with_for_update()
 
 _CERTIFICATES = select(
     Certificate.serial, Certificate.device_id, Certificate.revoked_at, Certificate.revocation_reason
@@ -105,16 +111,29 @@ def devices(connection: Connection, device_ids: Collection[str], *, lock: bool =
         device_ids: which.
         lock: keep them from being revoked before the end of the transaction.
     """
-    known = {}
-    for row in connection.execute(_DEVICES_LOCKED if lock else _DEVICES, {"ids": sorted(device_ids)}):
-        identifier, name, owner, state, state_reason, user_name, groups, disabled, nt_hash, expires_at = row
-        known[identifier] = Known(
-            Subject(user_name, tuple(groups), disabled) if user_name is not None else None,
-            DeviceIdentity(identifier, name, owner),
-            Posture(state, state_reason),
-            CodeState(nt_hash, expires_at) if nt_hash is not None else None,
-        )
-    return known
+    rows = connection.execute(_DEVICES_LOCKED if lock else _DEVICES, {"ids": sorted(device_ids)})
+    return {row[0]: _known(row) for row in rows}
+
+
+def devices_by_name(connection: Connection, names: Collection[str]) -> dict[str, Known]:
+    """What is known of each device with one of these names."""
+    if not names:
+        return {}
+    return {row[1]: _known(row) for row in connection.execute(_DEVICES_BY_NAME, {"names": sorted(names)})}
+
+
+def users(connection: Connection, names: Collection[str], *, lock: bool = False) -> dict[str, Subject]:
+    """Each of these users who exists.
+
+    Args:
+        connection: the transaction.
+        names: which.
+        lock: keep them from being disabled before the end of the transaction.
+    """
+    if not names:
+        return {}
+    rows = connection.execute(_USERS_LOCKED if lock else _USERS, {"names": sorted(names)})
+    return {name: Subject(name, tuple(groups), disabled) for name, groups, disabled in rows}
 
 
 def certificates(connection: Connection, serials: Collection[str]) -> dict[str, CertificateState]:
@@ -126,3 +145,13 @@ def certificates(connection: Connection, serials: Collection[str]) -> dict[str, 
         serial: CertificateState(device_id, revoked_at, reason)
         for serial, device_id, revoked_at, reason in connection.execute(_CERTIFICATES, {"serials": wanted})
     }
+
+
+def _known(row: Any) -> Known:
+    identifier, name, owner, state, state_reason, user_name, groups, disabled, nt_hash, expires_at = row
+    return Known(
+        Subject(user_name, tuple(groups), disabled) if user_name is not None else None,
+        DeviceIdentity(identifier, name, owner),
+        Posture(state, state_reason),
+        CodeState(nt_hash, expires_at) if nt_hash is not None else None,
+    )

@@ -20,7 +20,7 @@ from aaa.backend import lookups
 from aaa.backend.events import accepted, refused
 from aaa.backend.handshake_log import HandshakeLog
 from aaa.backend.identity import user_candidates
-from aaa.backend.lookups import NOTHING, CertificateState, CodeState
+from aaa.backend.lookups import NOTHING, CertificateState, CodeState, Known
 from aaa.backend.requests import (
     CloseSession,
     CountHandshakes,
@@ -35,7 +35,8 @@ from aaa.backend.requests import (
     WriteEvent,
     WriteReport,
 )
-from aaa.decision import Context, Decision, DeviceIdentity, Rule, Subject, decide
+from aaa.backend.vouched import Directory, unmanaged
+from aaa.decision import UNMANAGED, Context, Decision, DeviceIdentity, Rule, Subject, decide
 from aaa.interface import Access, Refusal
 from aaa.models import Gateway
 from core import audit
@@ -133,13 +134,15 @@ class Processor:
     ) -> None:
         if not requests:
             return
-        known = lookups.devices(connection, {request.proof.device_id for request in requests})
-        serials = {request.proof.certificate_serial for request in requests}
+        proofs = [request.proof for request in requests]
+        named = {proof.vouched.device_id if proof.vouched else proof.device_id for proof in proofs}
+        directory = Directory(connection, proofs, lookups.devices(connection, named))
+        serials = {proof.certificate_serial for proof in proofs if proof.vouched is None}
         certificates = lookups.certificates(connection, serials)
         now = self._now()
         for request in requests:
             proof, context = request.proof, request.context
-            facts = known.get(proof.device_id, NOTHING)
+            facts = directory.facts(proof)
             decision = decide(
                 facts.subject, facts.device, facts.posture, Context(proof.method, context.gateway), self._rules
             )
@@ -150,10 +153,11 @@ class Processor:
             elif not decision.allowed or facts.device is None or facts.subject is None:
                 answer = Refusal(decision.code, decision.reason)
             else:
-                answer = self._access(facts.device, facts.subject, proof, decision)
+                managed = facts.posture is not None and facts.posture.state != UNMANAGED
+                answer = self._access(facts.device, facts.subject, proof, decision, managed=managed)
             device_name = facts.device.name if facts.device else None
             events.append(
-                accepted(context, answer)
+                accepted(context, answer, proof.vouched.revocation if proof.vouched else "")
                 if isinstance(answer, Access)
                 else refused(
                     context,
@@ -166,7 +170,9 @@ class Processor:
             )
             replies.append(partial(request.reply, answer))
 
-    def _access(self, device: DeviceIdentity, subject: Subject, proof: Proof, decision: Decision) -> Access:
+    def _access(
+        self, device: DeviceIdentity, subject: Subject, proof: Proof, decision: Decision, *, managed: bool
+    ) -> Access:
         return Access(
             user_name=subject.user_name,
             device_id=device.id,
@@ -180,6 +186,8 @@ class Processor:
             session_lifetime_s=decision.session_lifetime_s,
             interim_interval_s=self._interim_interval_s,
             certificate_serial=proof.certificate_serial,
+            certificate_authority=proof.vouched.authority if proof.vouched else "",
+            managed=managed,
             dns_domains=decision.dns_domains,
         )
 
@@ -191,27 +199,32 @@ class Processor:
             return
         connection = session.connection()
         known = lookups.devices(connection, {request.start.access.device_id for request in requests}, lock=True)
-        certificates = lookups.certificates(
-            connection, {request.start.access.certificate_serial for request in requests}
-        )
+        accesses = [request.start.access for request in requests]
+        users: Mapping[str, Subject] = {}
+        if not all(access.managed for access in accesses):
+            # All of the batch, in one order with the limit of devices below, so that two gateways don't wait for
+            # each other.
+            users = lookups.users(connection, {access.user_name for access in accesses}, lock=True)
+        serials = {access.certificate_serial for access in accesses if not access.certificate_authority}
+        certificates = lookups.certificates(connection, serials)
         starts = []
         limits: dict[str, int] = {}
         for request in requests:
             start = request.start
             access = start.access
-            facts = known.get(access.device_id, NOTHING)
+            facts = _facts_of(access, known, users)
             decision = decide(
                 facts.subject, facts.device, facts.posture, Context(access.method, start.gateway), self._rules
             )
             problem = None
-            if access.certificate_serial:
+            if access.certificate_serial and not access.certificate_authority:
                 problem = _certificate_problem(access.certificate_serial, access.device_id, certificates)
             refusal: Refusal | None = None
             if not decision.allowed:
                 refusal = Refusal(decision.code, decision.reason)
             elif problem is not None:
                 refusal = problem
-            elif decision.rule != access.rule:
+            elif decision.rule != access.rule or facts.subject is None or facts.subject.user_name != access.user_name:
                 refusal = Refusal("decision-changed", "what decides on this device changed during the sign-in")
             if refusal is None:
                 starts.append(start)
@@ -237,10 +250,19 @@ def _of(requests: Iterable[Request], kind: type[R]) -> list[R]:
     return [request for request in requests if isinstance(request, kind)]
 
 
+def _facts_of(access: Access, known: Mapping[str, Known], users: Mapping[str, Subject]) -> Known:
+    if access.managed:
+        return known.get(access.device_id, NOTHING)
+    return unmanaged(users.get(access.user_name), access.device_id, access.device_name)
+
+
 def _credential_problem(
     proof: Proof, code: CodeState | None, certificates: Mapping[str, CertificateState], now: datetime
 ) -> Refusal | None:
     """Why what the peer proved to have counts no more; a proof of nothing never counts."""
+    if proof.vouched is not None:
+        # The other CA was asked, a moment ago.
+        return None
     if proof.code is None:
         return _certificate_problem(proof.certificate_serial, proof.device_id, certificates)
     if code is None or code.encrypted_nt_hash != proof.code.encrypted_nt_hash:

@@ -92,6 +92,24 @@ class FindCodes(Request):
 
 
 @dataclass(frozen=True, slots=True)
+class Vouched:
+    """Whom a certificate of another CA names, and what is known of its revocation."""
+
+    authority: str
+    """The CA, by its name in the settings."""
+    names_user: bool
+    user_names: tuple[str, ...]
+    """What the user may be called here, the most specific first."""
+    device_id: str
+    device_names: tuple[str, ...]
+    """What the device may be called here; the id, where the certificate has that, goes before."""
+    holder_id: str
+    """The id of the device where it is not in the inventory."""
+    revocation: str
+    """In words, for the audit log."""
+
+
+@dataclass(frozen=True, slots=True)
 class Proof:
     """What a peer has proved to possess."""
 
@@ -99,8 +117,11 @@ class Proof:
     identity: str
     """As the peer gave it."""
     device_id: str
+    """Empty with a certificate of another CA: which device it is, the directory tells."""
     code: StoredCode | None = None
     certificate_serial: str = ""
+    vouched: Vouched | None = None
+    """Set where another CA signed the certificate."""
 
 
 @dataclass(slots=True)

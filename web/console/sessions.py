@@ -11,6 +11,7 @@ from aaa.enforcement import disconnect_session
 from aaa.models import TunnelSession
 from aaa.sessions import get_session, live_sessions, recent_sessions
 from core.errors import NotFoundError, OstiaryError
+from posture.models import Device
 from web import second_factor
 from web.access import Permission, requires, visitor
 from web.console.records import await_stops
@@ -47,7 +48,7 @@ def live() -> ResponseReturnValue:
 @requires(Permission.SEE)
 def show(session_id: str) -> ResponseReturnValue:
     """One session."""
-    return render_template("console/session.html", row=_find(session_id))
+    return _page(_find(session_id))
 
 
 @sessions.get("/sessions/<string:session_id>/disconnect")
@@ -76,12 +77,18 @@ def confirm_disconnect(session_id: str) -> ResponseReturnValue:
     except OstiaryError as error:
         return _ask_again(row, FormError.of(error).errors)
     await_stops(enforcement, lambda session: get_session(session, row.id).ended_at is None)
-    return render_template(
-        "console/session.html",
-        row=_find(session_id),
+    return _page(
+        _find(session_id),
         enforcement=enforcement,
         enforcement_title=f"{row.device_name} was disconnected",
     )
+
+
+def _page(row: TunnelSession, **extra: Any) -> str:
+    with runtime().database.reading() as session:
+        # Another CA's certificate may let in a device that is not in the inventory, and has no page.
+        has_device = session.get(Device, row.device_id) is not None
+    return render_template("console/session.html", row=row, has_device=has_device, **extra)
 
 
 def _ask_again(row: TunnelSession, errors: dict[str, str]) -> ResponseReturnValue:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
 from itertools import count
@@ -179,7 +179,13 @@ class Aaa:
         return self.conversations[-1]
 
     def authorise_certificate(
-        self, context: SignInContext, chain_der: list[bytes], reply: Callable[[Access | Refusal], None]
+        self,
+        context: SignInContext,
+        chain_der: list[bytes],
+        reply: Callable[[Access | Refusal], None],
+        *,
+        ocsp_responses: Sequence[bytes] = (),
+        crls: Sequence[bytes] = (),
     ) -> None:
         """As scripted."""
         self.later(lambda: reply(self.certificate))
