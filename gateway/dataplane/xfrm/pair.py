@@ -84,9 +84,6 @@ class Pair:
 
         Args:
             carried: the last of the states that these replace: numbers, counters and lifetimes go on from there.
-
-        Raises:
-            DataPlaneError: keys that do not fit the suite.
         """
         sa, ends = self.sa, self.endpoints
         lifetime = self._lifetime
@@ -117,8 +114,8 @@ class Pair:
             return inward, outward
         was_in, was_out = carried
         return (
-            replace(inward, usage=was_in.usage, replay=was_in.replay or inward.replay),
-            replace(outward, usage=was_out.usage, replay=was_out.replay or outward.replay),
+            replace(inward, usage=was_in.usage, replay=was_in.known_replay),
+            replace(outward, usage=was_out.usage, replay=was_out.known_replay),
         )
 
     def soft_limit_reached(self, state: State, wall_s: float) -> bool:

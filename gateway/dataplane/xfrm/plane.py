@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -109,6 +110,8 @@ class KernelPlane:
         self._waiting: dict[int, Pair] = {}
         """By inbound SPI, those that we do not send on yet."""
         self._waiting_timer: Timer | None = None
+        self._collected: deque[Callable[[], object]] = deque()
+        """What is to be done about what the kernel told."""
         self._closed = False
         loop.add_reader(heard.fileno(), self._hear)
 
@@ -209,7 +212,8 @@ class KernelPlane:
 
     def _move_states(self, pair: Pair, endpoints: Endpoints) -> None:
         inward, outward = self._states.take_away(pair)
-        if inward is None or outward is None:
+        # One without a window is not ours: the kernel put it there for a packet that found none to leave by.
+        if inward is None or outward is None or inward.replay is None or outward.replay is None:
             raise DataPlaneError(f"{pair.name}: its states are gone, or the kernel does not say how far they counted")
         pair.move(endpoints)
         self._states.make(pair, (inward, outward))
@@ -267,6 +271,10 @@ class KernelPlane:
         """Remove all of a pair from the kernel, with its last counters; what fails is logged."""
         if pair.stopped:
             return
+        # The last counters of a state that the kernel has just deleted are in what it told.
+        self._collect()
+        if self._collected and not self._closed:
+            self._loop.call_later(0.0, self._serve_collected)
         pair.stopped = True
         self._waiting.pop(pair.sa.spi_in, None)
         lineage = self._lineages[pair.sa.lineage]
@@ -285,13 +293,30 @@ class KernelPlane:
     # --- What the kernel tells ------------------------------------------------------------------------------
 
     def _hear(self) -> None:
-        try:
-            while not self._closed and (messages := self._heard.read()):
-                for message in messages:
-                    self._take_in(message)
-        except EventsLost:
+        if not self._closed:
+            self._collect()
+            self._serve_collected()
+
+    def _collect(self) -> None:
+        """Read what the kernel has told, to the end: while there is something left, it drops what does not fit."""
+        lost = False
+        while True:
+            try:
+                messages = self._heard.read()
+            except EventsLost:
+                lost = True
+                continue
+            if not messages:
+                break
+            for message in messages:
+                self._take_in(message)
+        if lost:
             _log.warning("the kernel's events came too fast; looking at every child SA")
             self._resynchronise()
+
+    def _serve_collected(self) -> None:
+        while self._collected and not self._closed:
+            self._collected.popleft()()
 
     def _take_in(self, message: Message) -> None:
         try:
@@ -300,19 +325,19 @@ class KernelPlane:
                 pair = self._states.pair_of(expiry.state.id)
                 if pair is not None and expiry.hard:
                     self._states.observe_last(pair, expiry.state)
-                    self._hard_expired(pair)
+                    self._collected.append(partial(self._hard_expired, pair))
                 elif pair is not None:
-                    self._soft_expired(pair)
+                    self._collected.append(partial(self._soft_expired, pair))
             elif message.kind == Command.MAPPING:
                 mapping = parse_mapping(message.body)
                 pair = self._states.pair_of(mapping.id)
                 if pair is not None:
-                    self._moved(pair, mapping.remote, mapping.remote_port)
+                    self._collected.append(partial(self._moved, pair, mapping.remote, mapping.remote_port))
         except MalformedNetlink as error:
             _log.error("the kernel told something that can't be read", error=str(error))
 
     def _soft_expired(self, pair: Pair) -> None:
-        if not pair.soft_told:
+        if not pair.soft_told and not pair.stopped:
             pair.soft_told = True
             self._events.expired(pair.sa.spi_in, hard=False)
 
@@ -324,10 +349,8 @@ class KernelPlane:
     def _moved(self, pair: Pair, remote: Address, remote_port: int) -> None:
         """RFC 7296 section 2.23: reply to where authentic packets come from."""
         was = pair.endpoints
-        if not (was.udp_encapsulation and was.peer_behind_nat) or (remote, remote_port) == (
-            was.remote,
-            was.remote_port,
-        ):
+        follows = was.udp_encapsulation and was.peer_behind_nat and not pair.stopped
+        if not follows or (remote, remote_port) == (was.remote, was.remote_port):
             return
         try:
             self.move(pair.sa.spi_in, replace(was, remote=remote, remote_port=remote_port))
@@ -345,13 +368,11 @@ class KernelPlane:
             _log.error("lifetimes may have passed unseen", error=str(error))
             return
         for pair in self._states.pairs():
-            if pair.stopped:
-                continue
             states = [present.get(one) for one in pair.ids]
             if None in states:
-                self._hard_expired(pair)
+                self._collected.append(partial(self._hard_expired, pair))
             elif any(state is not None and pair.soft_limit_reached(state, self._wall()) for state in states):
-                self._soft_expired(pair)
+                self._collected.append(partial(self._soft_expired, pair))
 
     # --- Pairs that we do not send on yet -------------------------------------------------------------------
 

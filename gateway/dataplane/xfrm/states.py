@@ -213,6 +213,17 @@ class State:
     replay: Replay | None
     is_esp: bool
 
+    @property
+    def known_replay(self) -> Replay:
+        """Sequence numbers to go on from; to begin anew instead would use numbers, and with them nonces, twice.
+
+        Raises:
+            ValueError: the kernel did not say.
+        """
+        if self.replay is None:
+            raise ValueError("a state without sequence numbers")
+        return self.replay
+
 
 def parse_state(body: bytes) -> State:
     """Read struct xfrm_usersa_info and attributes: the body of NEWSA.
