@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.ike.constants import CertEncoding, CfgAttribute, CfgType, IdType, NotifyType, ProtocolId
+from gateway.ike.constants import AuthMethod, CertEncoding, CfgAttribute, CfgType, IdType, NotifyType, ProtocolId
 from gateway.ike.errors import InvalidSyntax
 from gateway.ike.payloads.auth import Auth
+from gateway.ike.payloads.auth_methods import Announcement, announcements_to_bytes, parse_announcements
 from gateway.ike.payloads.certificate import Certificate, CertificateRequest
 from gateway.ike.payloads.configuration import MAX_ATTRIBUTES, Configuration, ConfigurationAttribute
 from gateway.ike.payloads.delete import MAX_SPIS, Delete
 from gateway.ike.payloads.identification import MAX_IDENTITY_BYTES, Identification
 from gateway.ike.payloads.ke import KeyExchange
 from gateway.ike.payloads.notify import Notify
+from gateway.ike.payloads.ppk import find_ppk, ppk_identity
 
 
 class Codec(Protocol):
@@ -54,9 +56,15 @@ identities = st.one_of(
     st.builds(Identification, st.just(int(IdType.IPV6_ADDR)), st.binary(min_size=16, max_size=16)),
     st.builds(Identification, st.sampled_from([2, 3, 9, 10, 11, 12, 200]), bytes_),
 )
+certificate_requests = st.builds(
+    CertificateRequest,
+    st.sampled_from([CertEncoding.X509_SIGNATURE, CertEncoding.OCSP_CONTENT]),
+    st.lists(st.binary(min_size=20, max_size=20), max_size=5).map(tuple),
+)
 PARSERS: list[tuple[Callable[[bytes], Codec], st.SearchStrategy[Codec]]] = [
     (Auth.parse, auths),
     (Certificate.parse, certificates),
+    (CertificateRequest.parse, certificate_requests),
     (KeyExchange.parse, exchanges),
     (Notify.parse, notifies),
     (Delete.parse, deletes),
@@ -228,4 +236,76 @@ class TestIdentificationText:
 
 
 def test_a_certificate_request_is_hashes_side_by_side() -> None:
-    assert CertificateRequest(4, (b"a" * 20, b"b" * 20)).to_bytes() == b"\x04" + b"a" * 20 + b"b" * 20
+    encoded = b"\x04" + b"a" * 20 + b"b" * 20
+    assert CertificateRequest(4, (b"a" * 20, b"b" * 20)).to_bytes() == encoded
+    assert CertificateRequest.parse(encoded) == CertificateRequest(4, (b"a" * 20, b"b" * 20))
+
+
+def test_a_certificate_request_for_ocsp_may_name_no_responder() -> None:
+    assert CertificateRequest.parse(b"\x0e") == CertificateRequest(14, ())
+
+
+def test_what_other_certificate_encodings_ask_for_is_not_looked_at() -> None:
+    assert CertificateRequest.parse(b"\x0chttp://hash.and.url/") == CertificateRequest(12, ())
+
+
+@pytest.mark.parametrize("body", [b"", b"\x04" + b"a" * 19, b"\x0e" + b"a" * 21, b"\x04" + bytes(20 * 1025)])
+def test_a_certificate_request_of_no_length(body: bytes) -> None:
+    with pytest.raises(InvalidSyntax):
+        CertificateRequest.parse(body)
+
+
+class TestAnnouncedMethods:
+    """SUPPORTED_AUTH_METHODS (RFC 9593 section 3.2)."""
+
+    LIST = (
+        Announcement(AuthMethod.SHARED_KEY_MIC),
+        Announcement(AuthMethod.ECDSA_256),
+        Announcement(AuthMethod.DIGITAL_SIGNATURE, bytes.fromhex("300506032b6570"), 2),
+    )
+    ENCODED = bytes.fromhex("0202 030900 0a0e02 300506032b6570")
+
+    def test_two_three_and_more_bytes(self) -> None:
+        assert announcements_to_bytes(self.LIST) == self.ENCODED
+        assert parse_announcements(self.ENCODED) == self.LIST
+
+    def test_none_is_none(self) -> None:
+        assert parse_announcements(b"") == ()
+
+    def test_a_truncation_is_invalid_or_shorter(self) -> None:
+        whole = {2, 5, len(self.ENCODED), 0}
+        for size in range(len(self.ENCODED) + 1):
+            if size in whole:
+                assert parse_announcements(self.ENCODED[:size]) == self.LIST[: sum(size >= end for end in (2, 5, 15))]
+            else:
+                with pytest.raises(InvalidSyntax):
+                    parse_announcements(self.ENCODED[:size])
+
+    @pytest.mark.parametrize("data", [b"\x00\x02", b"\x01", b"\x02\x02" * 65])
+    def test_lengths_and_counts_have_limits(self, data: bytes) -> None:
+        with pytest.raises(InvalidSyntax):
+            parse_announcements(data)
+
+    @given(st.binary(max_size=80))
+    def test_hostile_bytes(self, data: bytes) -> None:
+        try:
+            found = parse_announcements(data)
+        except InvalidSyntax:
+            return
+        assert sum(2 if a.method == 2 else 3 + len(a.algorithm) for a in found) <= len(data) + len(found)
+
+
+class TestPpkIdentity:
+    """RFC 8784 section 5.1."""
+
+    KEYS: ClassVar = {b"office": b"k" * 32}
+
+    def test_by_its_name(self) -> None:
+        assert ppk_identity(b"office") == b"\x02office"
+        assert find_ppk(b"\x02office", self.KEYS) == b"k" * 32
+
+    @pytest.mark.parametrize(
+        "data", [b"", b"\x02", b"\x01office", b"\x02offic", b"\x02office ", b"office", b"\x03office"]
+    )
+    def test_nothing_else_is_found(self, data: bytes) -> None:
+        assert find_ppk(data, self.KEYS) is None

@@ -69,6 +69,9 @@ class Aaa:
     networks: tuple[IPv4Network | IPv6Network, ...] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
     dns: tuple[IPv4Address | IPv6Address, ...] = (IPv4Address("10.99.0.1"), IPv6Address("fd99::1"))
     dns_domains: tuple[str, ...] = ()
+    peer_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Behind a site peer."""
+    session_lifetime_s: float | None = None
     no_address: IkeError | None = None
     """Why there is no address."""
     not_installed: IkeError | None = None
@@ -254,7 +257,7 @@ class Wire:
                 self._answer(sa, lambda: sa.eap_continue(packet, self.now))
             case events.EapReceived(sa, packet):
                 self._eap_step(sa, self._eap[sa].receive(packet))
-            case events.CertificateReceived(sa):
+            case events.CertificateReceived(sa) | events.SitePeerProved(sa):
                 if self.aaa.may_enter:
                     self._answer(sa, lambda: sa.authorised(self.now))
                 else:
@@ -322,6 +325,8 @@ class Wire:
             self.aaa.networks,
             self.aaa.dns,
             dns_domains=self.aaa.dns_domains,
+            peer_networks=self.aaa.peer_networks,
+            session_lifetime_s=self.aaa.session_lifetime_s,
         )
         self._answer(sa, lambda: sa.assign(assignment, self.now))
 
