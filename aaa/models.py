@@ -114,7 +114,7 @@ class HandshakeRecord(Base):
     remote_address: Mapped[str] = mapped_column(String(64))
     remote_port: Mapped[int]
     identity: Mapped[str] = mapped_column(String(256))
-    """IDi as the peer gave it; nobody vouches for it."""
+    """As the peer gave it, in EAP or as IDi; nobody vouches for it."""
     sign_in_id: Mapped[str] = mapped_column(String(36), index=True)
     """As in the audit log; empty where there was no SA."""
     proven: Mapped[bool]

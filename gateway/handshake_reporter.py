@@ -14,6 +14,7 @@ import structlog
 
 from aaa.interface import AaaBackend, HandshakeKind, HandshakeReport, Refusal, SignInContext
 from core.rate import TokenBucket
+from gateway.diagnosis.account import eap_identity
 from gateway.diagnosis.diagnose import SLOW, report_failure, report_slow, slow_cause
 from gateway.diagnosis.situation import cause_of
 from gateway.ike.evidence import Evidence, evidence_of
@@ -66,21 +67,10 @@ class HandshakeReporter:
             context: of its sign-in, where it had come so far.
         """
         context = context or self._context(evidence)
+        # A scan of the internet makes thousands that stop before anybody said who he is: no failed sign-in of anyone.
+        if evidence.state is not State.HALF_OPEN or code != "handshake-timeout":
+            self._write_event(context, evidence, code, reason, now)
         self._explain(context, evidence, code, reason, now)
-        if evidence.state is State.HALF_OPEN and code == "handshake-timeout":
-            # Nobody said who he is: no failed sign-in of anyone, and a scan of the internet makes thousands of them.
-            return
-        if not self._audit.take(now):
-            return
-        cause = cause_of(evidence, code).value
-        _log.info("handshake failed", remote=context.remote_address, code=code, cause=cause, reason=reason)
-        detail = {"client": context.client, "cause": cause}
-        if evidence.suite is not None:
-            detail["suite"] = str(evidence.suite)
-        left_out = self._audit.reset_missed()
-        if left_out:
-            detail["failures_left_out_before"] = str(left_out)
-        self._backend.sign_in_failed(context, code, reason, detail)
 
     def refused(self, context: SignInContext, evidence: Evidence, refusal: Refusal, now: float) -> None:
         """AAA refused a sign-in, and has written the audit event."""
@@ -96,6 +86,19 @@ class HandshakeReporter:
         if self._reports[True].take(now):
             self._tell(context, evidence, report_slow(evidence, now))
 
+    def _write_event(self, context: SignInContext, evidence: Evidence, code: str, reason: str, now: float) -> None:
+        if not self._audit.take(now):
+            return
+        cause = cause_of(evidence, code).value
+        _log.info("handshake failed", remote=context.remote_address, code=code, cause=cause, reason=reason)
+        detail = {"client": context.client, "cause": cause}
+        if evidence.suite is not None:
+            detail["suite"] = str(evidence.suite)
+        left_out = self._audit.reset_missed()
+        if left_out:
+            detail["failures_left_out_before"] = str(left_out)
+        self._backend.sign_in_failed(context, code, reason, detail)
+
     def _explain(
         self, context: SignInContext, evidence: Evidence, code: str, reason: str, now: float, *, tell: bool = True
     ) -> None:
@@ -105,8 +108,9 @@ class HandshakeReporter:
             self._tell(context, evidence, report_failure(evidence, code, reason, now))
 
     def _tell(self, context: SignInContext, evidence: Evidence, report: HandshakeReport) -> None:
-        """With the client as it looks by now, and the identity that it gave last."""
-        client, identity = evidence.client or UNKNOWN_CLIENT, evidence.identity or context.ike_identity
+        """With the client as it looks by now, and with what it calls itself: IDi may be no more than an address."""
+        client = evidence.client or UNKNOWN_CLIENT
+        identity = eap_identity(evidence) or evidence.identity or context.ike_identity
         self._backend.handshake_reported(replace(context, client=client, ike_identity=identity), report)
 
     def _context(self, evidence: Evidence) -> SignInContext:

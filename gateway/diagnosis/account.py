@@ -32,6 +32,8 @@ _EAP_TYPES = {
     254: "expanded type",
 }
 _EAP_HEADER_BYTES = 5
+_IDENTITY = b"\x01"
+_LONGEST_IDENTITY = 253
 _NAK = 3
 _MOST_WANTED = 8
 
@@ -53,6 +55,7 @@ def facts(evidence: Evidence, now: float) -> tuple[tuple[str, str], ...]:
     found = [
         ("looks like", evidence.client),
         ("identity (IDi)", evidence.identity),
+        ("identity in EAP", eap_identity(evidence)),
         ("asked for (IDr)", str(asked) if asked is not None else ""),
         ("from", path.remote_text),
         ("to", path._replace(remote=path.local, remote_port=path.local_port).remote_text),
@@ -108,6 +111,14 @@ def eap_text(packet: bytes) -> str:
     if packet[4] == _NAK:
         text += f", wants {', '.join(wanted_methods(packet)) or 'nothing'}"
     return text
+
+
+def eap_identity(evidence: Evidence) -> str:
+    """What the client called itself within EAP, of which IDi need say nothing; empty where it did not come so far."""
+    for step in evidence.trace.steps if evidence.trace is not None else ():
+        if step.eap_in[4:5] == _IDENTITY:
+            return step.eap_in[_EAP_HEADER_BYTES : _EAP_HEADER_BYTES + _LONGEST_IDENTITY].decode(errors="replace")
+    return ""
 
 
 def wanted_methods(packet: bytes) -> tuple[str, ...]:

@@ -92,6 +92,9 @@ CATALOGUE: dict[str, Entry] = {
             "Or add the network to the rule's `networks`.",
         ),
     ),
+    "unexpected-nat-detected": Entry(
+        Cause.NETWORK, ("Let the client take NATs (its setting may be called NO_NATS_ALLOWED), or take out the NAT.",)
+    ),
     "tls-version": Entry(Cause.EAP, ("Update the client: EAP-TLS takes TLS 1.2 and 1.3.",)),
     "no-common-cipher": Entry(
         Cause.EAP, ("Update the client: EAP-TLS takes cipher suites with forward secrecy only.",)
@@ -132,6 +135,10 @@ CATALOGUE: dict[str, Entry] = {
         Cause.CLIENT_CERTIFICATE, ("Set the clocks: of the gateway, and of whoever issued it (`ostiary check`).",)
     ),
     "revoked-certificate": Entry(Cause.CLIENT_CERTIFICATE, (_OUR_CERTIFICATE,)),
+    "revocation-unknown": Entry(
+        Cause.CLIENT_CERTIFICATE,
+        ("Let the gateway reach the OCSP responder or the CRL of that authority (pki.trusted_authorities).",),
+    ),
     "unknown-certificate": Entry(Cause.CLIENT_CERTIFICATE, (_OUR_CERTIFICATE,)),
     "untrusted-certificate": Entry(Cause.CLIENT_CERTIFICATE, (_OUR_CERTIFICATE,)),
     "wrong-usage": Entry(Cause.CLIENT_CERTIFICATE, (_OUR_CERTIFICATE,)),
@@ -150,8 +157,6 @@ CATALOGUE: dict[str, Entry] = {
         ),
     ),
     "temporary-failure": Entry(Cause.GATEWAY, (_LOG,)),
-    "no-additional-sas": Entry(Cause.LIMIT, (_STOCK,)),
-    "child-sa-not-found": Entry(Cause.PROTOCOL, (_STOCK,)),
     "backend-unavailable": Entry(
         Cause.BACKEND, ("Bring the database back (`ostiary check`); sign-ins then work again by themselves.",)
     ),

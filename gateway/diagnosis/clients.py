@@ -57,15 +57,15 @@ def _only_esp_sha1(lacking: Sequence[TransformType]) -> bool:
 
 _PROPOSALS: dict[Family, tuple[str, ...]] = {
     Family.WINDOWS: (
-        "Windows has to be told to offer strong algorithms. On the client, in PowerShell, with the name that "
-        f"its VPN connection has: {WINDOWS_SUITE}",
-        "Or have device management hand out the VPN profile with these algorithms.",
+        "Windows has to be told to offer strong algorithms (it shows error 13868). On the client, in PowerShell, "
+        "with "
+        f"the name that its VPN connection has: {WINDOWS_SUITE}",
+        "Or run the script there that `ostiary device profile NAME` prints, which also adds the routes.",
     ),
     Family.APPLE: (
-        "In the configuration profile, under IKESecurityAssociationParameters and "
-        "ChildSecurityAssociationParameters: EncryptionAlgorithm AES-256-GCM, IntegrityAlgorithm SHA2-384, "
-        "DiffieHellmanGroup 20.",
-        "Where it was set up by hand: update iOS or macOS.",
+        "Install the profile that `ostiary device profile NAME --for apple` makes.",
+        "In a profile of your own, under IKESecurityAssociationParameters and ChildSecurityAssociationParameters: "
+        "EncryptionAlgorithm AES-256-GCM, IntegrityAlgorithm SHA2-384, DiffieHellmanGroup 20.",
     ),
     Family.ANDROID: (
         "Update the phone: Android 12 and newer offer what is allowed.",

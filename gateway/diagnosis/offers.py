@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -87,8 +88,8 @@ def _an_aead_fits(offered: Iterable[Transform], policy: ProposalPolicy) -> bool:
 
 
 def _names(transforms: Iterable[Transform]) -> tuple[str, ...]:
-    """Each once, in order; what additional key exchanges are called without their place."""
-    return tuple(dict.fromkeys(transform_name(transform).rpartition(":")[2] for transform in transforms))
+    """Each once, in order; those of additional key exchanges (`ADDKE2:ML_KEM_768`) without their place."""
+    return tuple(dict.fromkeys(re.sub(r"^ADDKE\d:", "", transform_name(transform)) for transform in transforms))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -76,7 +76,7 @@ def parting(evidence: Evidence) -> Situation:
     steps = authentication_steps(evidence.trace) if evidence.trace is not None else []
     if evidence.state is State.EAP_DONE:
         return Situation.AFTER_EAP
-    if evidence.state is State.EAP and len(steps) > 1:
+    if evidence.state is State.EAP and any(step.eap_in for step in steps):
         return Situation.IN_EAP
     if evidence.state is State.EAP or not uses_eap(evidence):
         # With a client's certificate, ours comes in the last answer.

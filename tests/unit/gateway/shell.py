@@ -285,6 +285,8 @@ class Shell:
         )
         self.sent: list[tuple[bytes, Path]] = []
         self.network_is_up = True
+        self.loses: Callable[[bool, bytes], bool] = lambda _to_gateway, _datagram: False
+        """Whether the network, which is up, loses this datagram."""
         self.clients: dict[Path, Initiator] = {}
         self.engine.start(cast(Transport, self))
 
@@ -313,12 +315,13 @@ class Shell:
             for path, initiator in self.clients.items():
                 for datagram in initiator.datagrams_to_send():
                     moved = True
-                    if self.network_is_up:
+                    if self.network_is_up and not self.loses(True, datagram):
                         self.engine.receive_ike(datagram, path)
             sent, self.sent = self.sent, []
             for datagram, path in sent:
                 moved = True
-                if self.network_is_up and path in self.clients and len(datagram) > 1:
+                arrives = self.network_is_up and not self.loses(False, datagram)
+                if arrives and path in self.clients and len(datagram) > 1:
                     self.clients[path].receive_datagram(datagram)
             if not moved:
                 return
