@@ -1,4 +1,7 @@
-"""What client a peer looks like: for the operator's eyes only, never a ground for a decision.
+"""What client a peer looks like: for the operator's eyes, never a ground to let it in or keep it out.
+
+The one thing that hangs on it is which side rekeys (`IkeSa.child_expired`), and whoever lies has only its own tunnel
+to lose.
 
 Names it can give: `Windows`, `Windows 10 or older`, `Windows 10 or 11`, `Apple`, `iOS`, `Android`, `Android 11`,
 `Android 12 or newer`, `strongSwan`, `strongSwan for Android`, `libreswan`. NetworkManager's plugin is strongSwan and

@@ -159,6 +159,8 @@ class Initiator:
         """Of its IKE_SA_INIT, by type."""
         self.session_lifetime_s: int | None = None
         """As the gateway announced it (RFC 4478)."""
+        self.gateways_request: Payloads | None = None
+        """The last one that was not a retransmission."""
         self.requests_seen = 0
         """Requests of the gateway that were answered (liveness checks)."""
         self.gateway_request = Payloads({})
@@ -273,6 +275,7 @@ class Initiator:
         self._peer_next_id += 1
         self.requests_seen += 1
         self.gateway_request = payloads
+        self.gateways_request = payloads
         self._cached = self.answer_request(header)
         self._outgoing += self._cached
         if payloads.first(PayloadType.DELETE) is not None:

@@ -29,6 +29,8 @@ from tests.peers.native.client import FirstAuth, Init, NativeClient
 
 _IP_UDP_AND_MARKER_BYTES = 32
 _MODP_1024_BYTES = 128
+MS_STATUS, INVALID_SITUATION = 12345, (13863).to_bytes(4, "big")
+"""An error of Microsoft's own, and the one with which Windows answers a rekeying to its side of a NAT."""
 
 
 @dataclass(slots=True)
@@ -77,6 +79,8 @@ class NativePeer(Initiator):
         """To the last request after the handshake."""
         self.asked: list[int] = []
         """Exchange types of the gateway's requests."""
+        self.offered: list[Payloads] = []
+        """Those of them that were to make a child SA or an IKE SA; Windows' refusal is what they get."""
         self.last_auth: Payloads | None = None
         """The response that ended the handshake."""
 
@@ -229,7 +233,13 @@ class NativePeer(Initiator):
     def answer_request(self, header: Header) -> list[bytes]:
         """Note what it is."""
         self.asked.append(header.exchange)
-        return super().answer_request(header)
+        if header.exchange != ExchangeType.CREATE_CHILD_SA:
+            return super().answer_request(header)
+        assert self.channel is not None
+        assert self.gateways_request is not None
+        self.offered.append(self.gateways_request)
+        refusal = [(PayloadType.NOTIFY, Notify(MS_STATUS, INVALID_SITUATION).to_bytes())]
+        return self.channel.seal(ExchangeType.CREATE_CHILD_SA, header.message_id, refusal, response=True)
 
     def receive_answer(self, header: Header, payloads: Payloads) -> None:
         """Keep it."""

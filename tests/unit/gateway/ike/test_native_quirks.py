@@ -9,9 +9,19 @@ from typing import Any
 import pytest
 
 from gateway.ike import events
-from gateway.ike.constants import AuthMethod, CfgAttribute, ExchangeType, Group, IdType, NotifyType, PayloadType
+from gateway.ike.constants import (
+    AuthMethod,
+    CfgAttribute,
+    ExchangeType,
+    Group,
+    IdType,
+    NotifyType,
+    PayloadType,
+    TransformType,
+)
 from gateway.ike.payloads.identification import Identification
 from gateway.ike.payloads.notify import Notify
+from gateway.ike.payloads.security_association import parse_proposals
 from gateway.ike.policy import COMPATIBLE, MODERN, ProposalPolicy
 from tests.peers.initiator import Phase
 from tests.peers.native import android, apple, linux, windows
@@ -43,6 +53,13 @@ def established(wire: Wire, client: NativeClient, method: Method = "eap-mschapv2
     peer = connect(wire, case_of(client, method))
     assert (peer.error, peer.phase) == ("", Phase.ESTABLISHED)
     return peer
+
+
+def expire(wire: Wire) -> None:
+    """The data plane says that the child SA has had its time."""
+    wire.sa.child_expired(wire.child.spi_in, wire.now, hard=False)
+    wire.responder.touch(wire.sa)
+    wire.run()
 
 
 def first_response(wire: Wire) -> list[bytes]:
@@ -204,6 +221,29 @@ class TestWindows:
         wire.run()
         assert peer.answered_error == ""
         assert [child.spi_out for child in wire.children.values()] == [0x3003]
+
+    def test_behind_a_nat_it_is_not_asked_to_rekey(self) -> None:
+        """It would answer with an error, and stay with what it has."""
+        wire = native_wire()
+        peer = established(wire, windows.PROFILE)
+        expire(wire)
+        wire.advance(120.0)
+        assert (peer.offered, len(wire.children), len(wire.established)) == ([], 1, 1)
+
+    def test_a_rekeying_that_it_refuses_changes_nothing(self) -> None:
+        """The error is one of its own, whose number nobody else knows."""
+        wire = native_wire()
+        peer = connect(wire, case_of(windows.PROFILE), nat=False)
+        child = wire.child
+        expire(wire)
+        (request,) = peer.offered
+        # No key exchange: that would be the next thing that Windows can't have.
+        assert request.first(PayloadType.KE) is None
+        (offer,) = parse_proposals(request.require(PayloadType.SA))
+        assert not offer.of_type(TransformType.KE)
+        assert (list(wire.children), len(wire.established)) == ([child.spi_in], 1)
+        (refused,) = wire.seen(events.ChildRefused)
+        assert (refused.spi_in, refused.rekeying) == (child.spi_in, True)
 
     def test_the_group_of_the_profile_is_not_traded_for_a_weak_one(self) -> None:
         """Windows has been seen to offer MODP-1024 when it rekeys, whatever it had agreed to before."""
