@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -45,14 +45,22 @@ class Driver:
         while not until():
             self._posted.get(timeout=WAIT_S)()
 
+    def run_posted(self) -> None:
+        """Run what is posted already."""
+        while not self._posted.empty():
+            self._posted.get()()
+
     def sign_in(self, peer: EapPeer, **changes: str) -> EapAccepted | EapRejected:
         """A whole sign-in by EAP."""
         return Conversation(self, peer, context(**changes)).run()
 
-    def certificate(self, chain_der: list[bytes], ike_identity: str, **changes: str) -> Access | Refusal:
+    def certificate(
+        self, chain_der: list[bytes], ike_identity: str, *, ocsp_responses: Sequence[bytes] = (), **changes: str
+    ) -> Access | Refusal:
         """A whole sign-in by certificate, as far as AAA goes."""
         answers: list[Access | Refusal] = []
-        self.backend.authorise_certificate(context(ike_identity=ike_identity, **changes), chain_der, answers.append)
+        circumstances = context(ike_identity=ike_identity, **changes)
+        self.backend.authorise_certificate(circumstances, chain_der, answers.append, ocsp_responses=ocsp_responses)
         self.pump(lambda: bool(answers))
         return answers[0]
 

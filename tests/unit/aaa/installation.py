@@ -10,13 +10,24 @@ from pathlib import Path
 from core.database import Database
 from core.runtime import Runtime
 from core.secrets import SecretBox
-from core.settings import AaaSettings, GatewaySettings, PkiSettings, RuleSettings, Settings
+from core.settings import (
+    AaaSettings,
+    GatewaySettings,
+    PkiSettings,
+    RuleSettings,
+    Settings,
+    TrustedAuthoritySettings,
+)
 from pki.authority import CertificateAuthority
 from pki.system import gateway_names, system_certificate
 
 
 def make_settings(
-    folder: Path, *, rules: tuple[RuleSettings, ...] | None = None, failures_per_minute: int = 10
+    folder: Path,
+    *,
+    rules: tuple[RuleSettings, ...] | None = None,
+    failures_per_minute: int = 10,
+    authorities: tuple[TrustedAuthoritySettings, ...] = (),
 ) -> Settings:
     """Settings of a small installation; its keys are P-256 because those are made in no time."""
     aaa = AaaSettings(sign_in_failures_per_minute=failures_per_minute)
@@ -25,7 +36,7 @@ def make_settings(
     return Settings(
         state_dir=folder,
         aaa=aaa,
-        pki=PkiSettings(gateway_key_type="ecdsa-p256"),
+        pki=PkiSettings(gateway_key_type="ecdsa-p256", trusted_authorities=authorities),
         gateway=GatewaySettings(name="gateway-1", identity="gateway.example.test"),
     )
 
@@ -48,10 +59,14 @@ def remove_template() -> None:
 
 
 def open_runtime(
-    folder: Path, *, rules: tuple[RuleSettings, ...] | None = None, failures_per_minute: int = 10
+    folder: Path,
+    *,
+    rules: tuple[RuleSettings, ...] | None = None,
+    failures_per_minute: int = 10,
+    authorities: tuple[TrustedAuthoritySettings, ...] = (),
 ) -> Runtime:
     """An installation of its own in `folder`, with a CA and a gateway's certificate."""
     shutil.copytree(_template(), folder, dirs_exist_ok=True)
-    settings = make_settings(folder, rules=rules, failures_per_minute=failures_per_minute)
+    settings = make_settings(folder, rules=rules, failures_per_minute=failures_per_minute, authorities=authorities)
     # Not `Runtime.open`: the copy has the newest schema already, and looking takes longer than most tests.
     return Runtime(settings, Database.open(settings), SecretBox.open(settings))

@@ -211,3 +211,34 @@ def test_a_rule_put_last_changes_nothing_that_was_decided(context: Context, rule
     before = decide(ALICE, LAPTOP, TRUSTED, context, rules)
     after = decide(ALICE, LAPTOP, TRUSTED, context, [*rules, _rule("last", device_states=[])])
     assert after == before if before.code != "no-rule" else after.rule == "last"
+
+
+UNMANAGED = Posture("unmanaged")
+
+
+@pytest.mark.parametrize(
+    ("states", "code"),
+    [
+        (["unmanaged"], "allowed"),
+        (["trusted", "unmanaged"], "allowed"),
+        (["trusted"], "unknown-device"),
+        (["trusted", "quarantined"], "unknown-device"),
+        ([], "unknown-device"),
+    ],
+)
+def test_an_unmanaged_device_gets_in_only_by_a_rule_that_names_it(states: list[str], code: str) -> None:
+    rule = _rule("partners", device_states=states)
+    assert _decide(rule, posture=UNMANAGED).code == code
+
+
+def test_an_empty_list_of_states_still_means_those_of_the_inventory() -> None:
+    rule = _rule("all", device_states=[])
+    assert _decide(rule, posture=TRUSTED).allowed
+    assert _decide(rule, posture=Posture("quarantined")).allowed
+
+
+def test_a_rule_may_deny_unmanaged_devices() -> None:
+    deny = _rule("no-strangers", effect="deny", device_states=["unmanaged"])
+    allow = _rule("partners", device_states=["unmanaged"])
+    assert _decide(deny, allow, posture=UNMANAGED).code == "denied-by-rule"
+    assert _decide(deny, allow, posture=UNMANAGED, subject=replace(ALICE, disabled=True)).code == "disabled-user"
