@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -52,6 +53,8 @@ class LibreswanConfig:
     ike: str = "aes_gcm256-sha2_256;dh19"
     esp: str = "aes_gcm256"
     mobike: bool = False
+    changes: Mapping[str, str] = field(default_factory=dict)
+    """Lines of the connection that are otherwise, for whatever else it is to do; empty to leave one out."""
 
 
 class LibreswanClient:
@@ -163,7 +166,7 @@ class LibreswanClient:
             "leftauth": "ecdsa" if isinstance(config.credential.key, ec.EllipticCurvePrivateKey) else "rsasig",
             "rightauth": "ecdsa",
         }
-        settings = "".join(f"\t{name}={value}\n" for name, value in lines.items())
+        settings = "".join(f"\t{name}={value}\n" for name, value in {**lines, **config.changes}.items() if value)
         return f"config setup\n\tprotostack=xfrm\n\nconn {CONNECTION}\n{settings}"
 
     def _fill_certificate_store(self) -> None:

@@ -62,13 +62,13 @@ def covered(message: Fragment) -> bytes:
     """The A and P chunks of a message (RFC 9242 section 3.3.2): headers and inner payloads.
 
     Both lengths are what they would be without IV, padding and ICV. A message that went in fragments is described as
-    if it had gone whole.
+    if it had gone whole, with the flags of its first fragment.
 
     Args:
         message: all inner payloads, with the datagram of the first fragment, of which only the headers are looked at.
     """
     header = Header.of(message.datagram)
-    flags = message.datagram[IKE_HEADER_BYTES + 1] if header.next_payload == PayloadType.SK else 0
+    flags = message.datagram[IKE_HEADER_BYTES + 1]
     size = _SK_HEADER.size + len(message.plain)
     whole = header._replace(next_payload=PayloadType.SK, length=IKE_HEADER_BYTES + size)
     return whole.to_bytes() + _SK_HEADER.pack(message.first_payload, flags, size) + message.plain
