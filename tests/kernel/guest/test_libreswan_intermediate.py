@@ -1,7 +1,7 @@
 """IKE_INTERMEDIATE (RFC 9242) with libreswan on the other side: what AUTH covers, by an implementation not of ours.
 
 libreswan 4.10 makes this exchange with nothing in it, and without additional key exchanges; so it shows IntAuth, not
-ML-KEM. It answers here, and our own initiator asks. Two things it makes otherwise than RFC 9242 has them. Of a message
+ML-KEM. It answers here, and our own initiator asks. Two things it makes otherwise than RFC 9242 does. Of a message
 that came in fragments it covers something else, so here messages are whole. And in its own proof the responder's half
 of IntAuth goes first, though in that which it verifies the initiator's does; so here the halves are swapped for it.
 """
