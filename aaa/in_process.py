@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from ipaddress import ip_network
+from typing import TypeVar
 
 import structlog
 from cryptography import x509
@@ -30,9 +30,11 @@ from aaa.backend.refusals import TOO_MANY_FAILURES, RefusalLog
 from aaa.backend.requests import (
     BROKEN,
     UNAVAILABLE,
+    CheckDevice,
     CloseSession,
     CountHandshakes,
     DecideSignIn,
+    DecideSite,
     Heartbeat,
     OpenSession,
     Proof,
@@ -41,13 +43,14 @@ from aaa.backend.requests import (
     WriteReport,
 )
 from aaa.backend.worker import DatabaseWorker
-from aaa.decision import Rule
+from aaa.decision import SITE_METHOD, Rule
 from aaa.dynamic_authorization import control_secret_name
-from aaa.eap.server import EapServer
+from aaa.eap.server import MUTUAL_METHODS, EapServer
 from aaa.eap.tls import EapTlsServer
 from aaa.interface import (
     Access,
     EapConversation,
+    FirstFactor,
     GatewayHello,
     HandshakeKind,
     HandshakeReport,
@@ -66,7 +69,7 @@ from pki.authority import CertificateAuthority
 from pki.keys import PrivateKey
 from pki.revocation.evidence import Stapled
 from pki.revocation.own_response import OwnOcspResponse, own_ocsp_response
-from pki.revocation.service import RevocationService
+from pki.revocation.service import RevocationService, own_networks
 from pki.system import SystemCertificate, gateway_names, system_certificate
 from pki.trust import load_authorities
 
@@ -79,6 +82,7 @@ FLUSH_TIMEOUT_S = 15.0
 """How long an orderly stop waits for a database that can't be reached."""
 
 _log = structlog.get_logger(__name__)
+_Good = TypeVar("_Good")
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,11 +224,37 @@ class InProcessBackend:
         except SQLAlchemyError:
             _log.exception("the end of this gateway could not be written; its next start closes what is open")
 
-    def open_eap(self, context: SignInContext) -> EapConversation:
-        """See `AaaBackend`."""
+    def open_eap(
+        self, context: SignInContext, first: FirstFactor | None = None, *, mutual: bool = False
+    ) -> EapConversation:
+        """See `AaaBackend`.
+
+        Raises:
+            TypeError: the first factor is of another backend.
+        """
         settings = self._runtime.settings
-        server = EapServer(settings.aaa.eap_methods, settings.gateway.identity, self._tls, os.urandom)
-        return EapSignIn(self._desk, server, context)
+        methods = [name for name in settings.aaa.eap_methods if not mutual or name in MUTUAL_METHODS]
+        server = EapServer(methods, settings.gateway.identity, self._tls, os.urandom)
+        proof = first.proof if first is not None else None
+        if proof is not None and not isinstance(proof, Proof):
+            raise TypeError("a first factor of another backend")
+        return EapSignIn(self._desk, server, context, proof)
+
+    def check_device(
+        self,
+        context: SignInContext,
+        chain_der: list[bytes],
+        reply: Callable[[FirstFactor | Refusal], None],
+        *,
+        ocsp_responses: Sequence[bytes] = (),
+        crls: Sequence[bytes] = (),
+    ) -> None:
+        """See `AaaBackend`."""
+
+        def proved(proof: Proof) -> None:
+            self._worker.submit(CheckDevice(context, proof, self._or_write(context, reply)))
+
+        self._check_certificate(context, chain_der, Stapled(ocsp_responses, crls), proved, reply)
 
     def authorise_certificate(
         self,
@@ -236,32 +266,55 @@ class InProcessBackend:
         crls: Sequence[bytes] = (),
     ) -> None:
         """See `AaaBackend`."""
+
+        def proved(proof: Proof) -> None:
+            self._worker.submit(DecideSignIn(context, proof, self._or_write(context, reply), lambda: True))
+
+        self._check_certificate(context, chain_der, Stapled(ocsp_responses, crls), proved, reply)
+
+    def authorise_site(self, context: SignInContext, name: str, reply: Callable[[Access | Refusal], None]) -> None:
+        """See `AaaBackend`."""
+        sites = self._runtime.settings.gateway.site_peers
+        networks = next((site.networks for site in sites if site.name == name), ())
+        written = self._or_write(context, reply, method=SITE_METHOD)
+        self._worker.submit(DecideSite(context, name, networks, written))
+
+    def _check_certificate(
+        self,
+        context: SignInContext,
+        chain_der: list[bytes],
+        stapled: Stapled,
+        proved: Callable[[Proof], None],
+        refused: Callable[[Refusal], None],
+    ) -> None:
+        """Judge a certificate without the database; a refusal is written before it is told."""
         desk = self._desk
         if desk.limit.blocked("", context.remote_address, desk.monotonic()):
-            self._refuse_certificate(context, TOO_MANY_FAILURES, reply)
+            self._write_refusal(context, TOO_MANY_FAILURES, refused)
             return
 
         def checked(proof: Proof | Refusal) -> None:
             if isinstance(proof, Proof):
-                self._decide_certificate(context, proof, reply)
+                proved(proof)
                 return
             if proof.code not in NOT_COUNTED:
                 desk.limit.failed("", context.remote_address, desk.monotonic())
-            self._refuse_certificate(context, proof, reply)
+            self._write_refusal(context, proof, refused)
 
-        stapled = Stapled(ocsp_responses, crls)
         desk.certificates.check(chain_der, context.ike_identity, "certificate", checked, stapled)
 
-    def _decide_certificate(
-        self, context: SignInContext, proof: Proof, reply: Callable[[Access | Refusal], None]
-    ) -> None:
-        def decided(answer: Access | Refusal) -> None:
-            if answer in (UNAVAILABLE, BROKEN) and isinstance(answer, Refusal):
-                self._refuse_certificate(context, answer, reply)
+    def _or_write(
+        self, context: SignInContext, reply: Callable[[_Good | Refusal], None], method: str = "certificate"
+    ) -> Callable[[_Good | Refusal], None]:
+        """Where the database thread could not decide, it could write nothing either."""
+
+        def decided(answer: _Good | Refusal) -> None:
+            if isinstance(answer, Refusal) and answer in (UNAVAILABLE, BROKEN):
+                self._write_refusal(context, answer, reply, method)
             else:
                 reply(answer)
 
-        self._worker.submit(DecideSignIn(context, proof, decided, lambda: True))
+        return decided
 
     def alive(self, handshakes: Mapping[HandshakeKind, int]) -> None:
         """See `AaaBackend`."""
@@ -290,16 +343,15 @@ class InProcessBackend:
         """See `AaaBackend`."""
         self._worker.submit(WriteReport(context, report, utc_now()))
 
-    def _refuse_certificate(
-        self, context: SignInContext, refusal: Refusal, reply: Callable[[Access | Refusal], None]
+    def _write_refusal(
+        self,
+        context: SignInContext,
+        refusal: Refusal,
+        reply: Callable[[Refusal], None],
+        method: str = "certificate",
     ) -> None:
         self._desk.refusals.write(
-            context,
-            refusal,
-            self._desk.monotonic(),
-            identity=context.ike_identity,
-            method="certificate",
-            told=reply,
+            context, refusal, self._desk.monotonic(), identity=context.ike_identity, method=method, told=reply
         )
 
     def _current_certificate(self) -> SystemCertificate:
@@ -319,11 +371,8 @@ class InProcessBackend:
     def _revocation_service(self, post: Callable[[Callable[[], None]], None]) -> RevocationService | None:
         if not self._foreign:
             return None
-        gateway = self._runtime.settings.gateway
-        own = [ip_network(address) for address in gateway.public_addresses]
-        clients = [network for pool in gateway.pools for network in (pool.ipv4, pool.ipv6) if network is not None]
-        settings = self._runtime.settings.pki.revocation
-        return RevocationService(self._foreign, settings, [*own, *clients], post)
+        settings = self._runtime.settings
+        return RevocationService(self._foreign, settings.pki.revocation, own_networks(settings.gateway), post)
 
 
 def _der(certificate: x509.Certificate) -> bytes:

@@ -21,6 +21,7 @@ from pki.authority import load_authority
 from pki.models import Authority, Certificate
 from pki.profiles import BACKDATE
 from pki.system import gateway_names, portal_names
+from pki.trust import load_authorities
 
 ROOT_WARNING = timedelta(days=365)
 """Every client has to be given a new root: that takes a year."""
@@ -69,7 +70,23 @@ def _checks(session: Session, settings: Settings, now: datetime) -> list[Check]:
         ),
         _system_dates(session, "gateway", gateway_names(settings)[0], now),
         _system_dates(session, "portal", portal_names(settings)[0], now),
+        *_trusted(settings, [root, issuing], now),
     ]
+
+
+def _trusted(settings: Settings, own: list[x509.Certificate], now: datetime) -> list[Check]:
+    """The CAs of others: whether their files can be used, and the first date on which one of them ends."""
+    try:
+        authorities = load_authorities(settings.pki.trusted_authorities, own)
+    except OstiaryError as error:
+        return [Check("pki: trusted authorities", False, error.message, error.fix or "")]
+    checks = []
+    for authority in authorities:
+        first = min((*authority.anchors, *authority.intermediates), key=lambda ca: ca.not_valid_after_utc)
+        name = f"trusted {authority.name}"
+        fix = f"get its new certificate, and put it into {authority.settings.file}"
+        checks.append(_ca_dates(name, first, ISSUING_WARNING, fix, now))
+    return checks
 
 
 def _clock(root: x509.Certificate, issuing: x509.Certificate, now: datetime) -> Check:

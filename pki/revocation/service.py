@@ -7,12 +7,13 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from ipaddress import ip_network
 
 import structlog
 from cryptography import x509
 
 from core.clock import utc_now
-from core.settings import RevocationSettings
+from core.settings import GatewaySettings, RevocationSettings
 from pki.foreign import ForeignAuthorities, TrustedAuthority
 from pki.revocation.checker import PathChecker, Sources
 from pki.revocation.destinations import Address, Destinations, Network
@@ -36,8 +37,8 @@ class RevocationService:
     Args:
         authorities: whose certificates are checked.
         settings: how long to wait and to remember.
-        own_networks: the gateway's public addresses and those of its clients; nothing is fetched from there, nor
-            from any address of this machine, unless the operator listed it.
+        own: see `own_networks`; nor is anything fetched from any other address of this machine, unless the
+            operator listed it.
         post: brings a callable to the thread that the answers belong to.
         fetcher: another one, for tests.
     """
@@ -46,13 +47,13 @@ class RevocationService:
         self,
         authorities: ForeignAuthorities,
         settings: RevocationSettings,
-        own_networks: Sequence[Network],
+        own: Sequence[Network],
         post: Callable[[Callable[[], None]], None],
         fetcher: Fetcher | None = None,
     ) -> None:
         self._post = post
         self._checker = PathChecker(settings, fetcher or Fetcher(), utc_now)
-        is_own = partial(is_own_address, tuple(own_networks))
+        is_own = partial(is_own_address, tuple(own))
         self._sources = {authority.name: _sources(authority, is_own) for authority in authorities}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._checks: set[asyncio.Task[None]] = set()
@@ -125,6 +126,12 @@ class RevocationService:
             return
 
 
+def own_networks(gateway: GatewaySettings) -> list[Network]:
+    """Where nothing is fetched from: the gateway's public addresses, and those of its clients."""
+    public: list[Network] = [ip_network(address) for address in gateway.public_addresses]
+    return public + [network for pool in gateway.pools for network in (pool.ipv4, pool.ipv6) if network is not None]
+
+
 async def _cancel_all() -> None:
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
@@ -132,13 +139,13 @@ async def _cancel_all() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def is_own_address(own_networks: Sequence[Network], address: Address) -> bool:
+def is_own_address(own: Sequence[Network], address: Address) -> bool:
     """Whether an address is this gateway's, or one of its clients'.
 
     The kernel is asked without a packet: whoever connects to an address of the same machine has that address
     itself.
     """
-    if any(address in network for network in own_networks):
+    if any(address in network for network in own):
         return True
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     with socket.socket(family, socket.SOCK_DGRAM) as probe:

@@ -27,12 +27,12 @@ from pki.revocation import service
 from pki.revocation.evidence import NotUsable
 from posture import devices as inventory
 from tests.peers.eap import MsChapV2Peer, TlsPeer
-from tests.unit.aaa.company import CRL_URL, OCSP_URL, Badge, Employer
 from tests.unit.aaa.driver import Driver, context
 from tests.unit.aaa.installation import open_runtime
 from tests.unit.aaa.people import certify, chain_of, enrol
+from tests.unit.pki.employer import CRL_URL, OCSP_URL, Badge, Employer
 from tests.unit.pki.foreign_forge import principal
-from tests.unit.pki.revocation.test_checker import ScriptedWeb
+from tests.unit.pki.revocation.scripted_web import ScriptedWeb
 
 EMPLOYER = Employer()
 UNMANAGED = RuleSettings(name="partners", device_states=("unmanaged",))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import delete
@@ -16,6 +17,7 @@ from pki.certificates import revoke_certificate
 from pki.checks import checks
 from pki.models import Authority
 from pki.system import gateway_names, portal_names, system_certificate
+from tests.unit.pki.employer import Employer
 
 Clock = Callable[[timedelta], None]
 
@@ -117,3 +119,18 @@ def test_half_an_authority(runtime: Runtime, authority: CertificateAuthority) ->
 def test_a_database_that_can_not_be_used(settings: Settings) -> None:
     (settings.state_dir / "ostiary.db").write_bytes(b"this is no database, whatever its name" * 100)
     assert found(settings) == {"authority": None}
+
+
+def test_trusted_authorities(runtime: Runtime, authority: CertificateAuthority, tmp_path: Path, clock: Clock) -> None:
+    employer = Employer()
+    trusted = employer.settings(tmp_path)
+    pki_settings = runtime.settings.pki.model_copy(update={"trusted_authorities": (trusted,)})
+    settings = runtime.settings.model_copy(update={"pki": pki_settings})
+    # It ends tomorrow.
+    assert found(settings)["trusted corporate"] is None
+    assert str(trusted.file) in message(settings, "trusted corporate")
+    clock(timedelta(days=2))
+    assert found(settings)["trusted corporate"] is False
+    trusted.file.write_text("nothing")
+    assert found(settings)["trusted authorities"] is False
+    assert "not certificates" in message(settings, "trusted authorities")

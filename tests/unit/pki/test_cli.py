@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,14 @@ from core.runtime import Runtime
 from core.settings import load_settings
 from pki.authority import CertificateAuthority
 from pki.names import serial_text
+from pki.revocation import service
+from pki.revocation.evidence import NotUsable
+from tests.unit.pki.employer import CRL_URL, OCSP_URL, Badge, Employer
+from tests.unit.pki.foreign_forge import pem
 from tests.unit.pki.issue import issue
+from tests.unit.pki.revocation.scripted_web import ScriptedWeb
+
+Configure = Callable[..., None]
 
 
 @pytest.fixture(autouse=True)
@@ -76,3 +84,72 @@ def test_mistakes_are_explained() -> None:
     assert "ostiary ca list" in unknown.stderr
     assert ostiary("revoke", "beef").exit_code == 2
     assert ostiary("list", "--profile", "root").exit_code == 2
+
+
+class TestOtherCas:
+    EMPLOYER = Employer()
+
+    @pytest.fixture
+    def web(self, monkeypatch: pytest.MonkeyPatch) -> ScriptedWeb:
+        web = ScriptedWeb()
+        web.answers[CRL_URL] = self.EMPLOYER.root_list()
+        monkeypatch.setattr(service, "Fetcher", lambda: web)
+        return web
+
+    @pytest.fixture
+    def configure(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configure:
+        def configure(revocation: str = "required") -> None:
+            settings = self.EMPLOYER.settings(tmp_path, revocation=revocation).model_dump(mode="json")
+            monkeypatch.setenv("OSTIARY_PKI__TRUSTED_AUTHORITIES", json.dumps([settings]))
+
+        return configure
+
+    def badge(self, tmp_path: Path) -> Badge:
+        badge = self.EMPLOYER.badge()
+        (tmp_path / "badge.pem").write_bytes(pem([badge.certificate, self.EMPLOYER.issuing.certificate]))
+        return badge
+
+    def test_are_listed(self, configure: Configure) -> None:
+        assert ostiary("trusted", "--json").stdout.strip() == "[]"
+        configure()
+        [row] = rows("trusted")
+        assert (row["authority"], row["kind"], row["subject"]) == ("corporate", "root", "CN=Corporate Root")
+
+    def test_a_certificate_is_examined(self, configure: Configure, tmp_path: Path, web: ScriptedWeb) -> None:
+        configure()
+        web.answers[OCSP_URL] = self.EMPLOYER.says(self.badge(tmp_path))
+        [row] = rows("examine", "badge.pem")
+        assert (row["authority"], row["revocation"], row["accepted"]) == ("corporate", "good", True)
+        assert row["user"] == "alice@corp.example or alice"
+
+    @pytest.mark.parametrize(
+        ("policy", "status", "accepted"),
+        [
+            ("required", "revoked", False),
+            ("best-effort", "revoked", False),
+            ("required", "down", False),
+            ("best-effort", "down", True),
+            ("off", "down", True),
+        ],
+    )
+    def test_as_a_gateway_would(
+        self, configure: Configure, tmp_path: Path, web: ScriptedWeb, policy: str, status: str, accepted: bool
+    ) -> None:
+        configure(policy)
+        badge = self.badge(tmp_path)
+        web.answers[OCSP_URL] = (
+            NotUsable("it answers HTTP 503") if status == "down" else self.EMPLOYER.says(badge, status)
+        )
+        result = ostiary("examine", "badge.pem", "--json")
+        [row] = json.loads(result.stdout)
+        assert (row["accepted"], result.exit_code) == (accepted, 0 if accepted else 1)
+        assert ("HTTP 503" in row["reason"]) is (status == "down" and policy != "off")
+
+    def test_what_is_no_certificate_of_theirs(self, configure: Configure, tmp_path: Path) -> None:
+        configure()
+        (tmp_path / "stranger.pem").write_bytes(pem([Employer().badge().certificate]))
+        (tmp_path / "text.pem").write_text("nothing")
+        for file, words in (("stranger.pem", "none of the trusted authorities"), ("text.pem", "not certificates")):
+            result = ostiary("examine", file)
+            assert result.exit_code != 0
+            assert words in str(result.output) + str(result.exception)

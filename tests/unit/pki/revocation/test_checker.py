@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -18,10 +18,10 @@ from pki.revocation import checker as checker_module
 from pki.revocation.checker import FETCHES_AT_ONCE, MOST_WAITING_FETCHES, RETRY_AFTER, PathChecker, Sources
 from pki.revocation.destinations import Destinations
 from pki.revocation.evidence import NOTHING_STAPLED, NotUsable, PathStatus, RevocationState, Stapled
-from pki.revocation.fetch import Fetcher
 from tests.unit.pki.foreign_forge import Company, access, points, user_certificate
 from tests.unit.pki.forge import DAY, NOW, Signer
 from tests.unit.pki.revocation.responder import HOUR, OCSP_SIGNING, crl, delegate, ocsp_response, scope
+from tests.unit.pki.revocation.scripted_web import Answer, ScriptedWeb, after
 
 T = TypeVar("T")
 OCSP, OCSP_2, CRL = "http://ocsp.corp.example/", "http://ocsp2.corp.example/", "http://pki.corp.example/issuing.crl"
@@ -32,39 +32,6 @@ CORP = Company()
 BELOW_ROOT = user_certificate(CORP.root, access(OCSP), points(ROOT_CRL))
 """The shortest path: the root's own client."""
 PATH = (BELOW_ROOT, CORP.root.certificate)
-
-Answer = bytes | Exception | Callable[[bytes], Awaitable[bytes]]
-
-
-class ScriptedWeb(Fetcher):
-    """Answers by script, and counts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.answers: dict[str, Answer] = {}
-        self.asked: list[str] = []
-        self.at_once = self.most_at_once = 0
-
-    async def get(self, url: str, destinations: Destinations, *, limit_bytes: int) -> bytes:
-        return await self._answer(url, b"")
-
-    async def post(
-        self, url: str, destinations: Destinations, body: bytes, media_type: str, *, limit_bytes: int
-    ) -> bytes:
-        assert media_type == "application/ocsp-request"
-        return await self._answer(url, body)
-
-    async def _answer(self, url: str, body: bytes) -> bytes:
-        self.asked.append(url)
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
-        try:
-            answer = self.answers.get(url, NotUsable("it can't be reached: Connection refused"))
-            if isinstance(answer, Exception):
-                raise answer
-            return answer if isinstance(answer, bytes) else await answer(body)
-        finally:
-            self.at_once -= 1
 
 
 class Scene:
@@ -110,14 +77,6 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 def respond(status: str = "good", **changes: Any) -> bytes:
     return ocsp_response(BELOW_ROOT, CORP.root, status, **changes)
-
-
-def after(seconds: float, answer: bytes) -> Callable[[bytes], Awaitable[bytes]]:
-    async def wait(body: bytes) -> bytes:
-        await asyncio.sleep(seconds)
-        return answer
-
-    return wait
 
 
 class TestOneCertificate:

@@ -19,7 +19,7 @@ from pki.revocation.evidence import NOTHING_STAPLED, PathStatus, RevocationState
 from pki.revocation.service import RevocationService, is_own_address
 from tests.unit.pki.foreign_forge import Company, access, trusted, user_certificate
 from tests.unit.pki.revocation.responder import HOUR, ocsp_response
-from tests.unit.pki.revocation.test_checker import ScriptedWeb, after
+from tests.unit.pki.revocation.scripted_web import ScriptedWeb, after
 
 URL = "http://ocsp.corp.example/"
 CORP = Company()
