@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from aaa.eap.errors import EapError
 from aaa.eap.server import MethodName
 from gateway.ike.channel import Channel, OutPayloads
-from gateway.ike.constants import ExchangeType, PayloadType, ProtocolId
+from gateway.ike.constants import Encr, ExchangeType, Group, NotifyType, PayloadType, ProtocolId, TransformType
 from gateway.ike.errors import IkeError
 from gateway.ike.message import Header, Payloads, chain
 from gateway.ike.path import Path
 from gateway.ike.payloads.delete import Delete
 from gateway.ike.payloads.identification import Identification
-from gateway.ike.payloads.notify import Notify
-from gateway.ike.payloads.security_association import proposals_to_bytes
+from gateway.ike.payloads.ke import KeyExchange
+from gateway.ike.payloads.notify import Notify, notify_payload
+from gateway.ike.payloads.security_association import Transform, proposals_to_bytes
 from tests.fuzz.mutations import mutate_payloads
 from tests.peers.initiator import Initiator, InitiatorConfig, Phase
 from tests.unit.aaa.eap.authority import house
@@ -52,13 +53,24 @@ def _fragmented() -> InitiatorConfig:
     return config
 
 
+def _hybrid() -> InitiatorConfig:
+    config = mschapv2()
+    config.suite = replace(config.suite, additional=(Group.ML_KEM_768, Group.ML_KEM_1024))
+    return config
+
+
 SCENARIOS = (
     Scenario("EAP-MSCHAPv2", mschapv2),
     Scenario("EAP-TLS", lambda: InitiatorConfig(eap=peer_of(house().laptop)), ("tls",)),
     Scenario("certificate", _certificate),
     Scenario("fragmented certificate", _fragmented),
+    Scenario("additional key exchanges", _hybrid),
 )
 
+_HYBRID_ESP = offers.esp_proposal(1, [(Encr.AES_GCM_16, 256)], groups=[Group.CURVE25519])
+_HYBRID_ESP = replace(
+    _HYBRID_ESP, transforms=(*_HYBRID_ESP.transforms, Transform(TransformType.ADDKE1, Group.ML_KEM_768))
+)
 AFTERWARDS: tuple[tuple[ExchangeType, list[tuple[PayloadType, bytes]]], ...] = (
     (ExchangeType.INFORMATIONAL, []),
     (ExchangeType.INFORMATIONAL, [(PayloadType.NOTIFY, Notify(40_000, b"private").to_bytes())]),
@@ -69,6 +81,23 @@ AFTERWARDS: tuple[tuple[ExchangeType, list[tuple[PayloadType, bytes]]], ...] = (
             (PayloadType.NONCE, b"n" * 32),
             (PayloadType.TSI, bytes.fromhex("01000000070000100000ffff00000000ffffffff")),
             (PayloadType.TSR, bytes.fromhex("01000000070000100000ffff00000000ffffffff")),
+        ],
+    ),
+    (
+        ExchangeType.CREATE_CHILD_SA,
+        [
+            (PayloadType.SA, proposals_to_bytes((_HYBRID_ESP,))),
+            (PayloadType.NONCE, b"n" * 32),
+            (PayloadType.KE, KeyExchange(Group.CURVE25519, b"\x09" + bytes(31)).to_bytes()),
+            (PayloadType.TSI, bytes.fromhex("01000000070000100000ffff00000000ffffffff")),
+            (PayloadType.TSR, bytes.fromhex("01000000070000100000ffff00000000ffffffff")),
+        ],
+    ),
+    (
+        ExchangeType.IKE_FOLLOWUP_KE,
+        [
+            (PayloadType.KE, KeyExchange(Group.ML_KEM_768, bytes(1184)).to_bytes()),
+            notify_payload(NotifyType.ADDITIONAL_KEY_EXCHANGE, b"a link of nobody"),
         ],
     ),
     (ExchangeType.INFORMATIONAL, [(PayloadType.DELETE, Delete(ProtocolId.ESP, (b"\xc0\xff\xee\x01",)).to_bytes())]),
@@ -108,7 +137,7 @@ class Insider(Initiator):
         bad = self.dice.random() < self.chance
         if bad:
             first, plain = mutate_payloads(self.dice, first, plain)
-            exchange = ExchangeType(self.dice.choice((34, 35, 36, 37))) if self.dice.random() < 0.1 else exchange
+            exchange = ExchangeType(self.dice.choice(tuple(ExchangeType))) if self.dice.random() < 0.1 else exchange
         try:
             datagrams = channel.seal_plain(exchange, message_id, first, plain, response=response)
         except ValueError:
