@@ -54,6 +54,16 @@ ADMISSION: dict[tuple[ExchangeType, bool], tuple[Row, ...]] = {
         _clear(_P.VENDOR_ID, 0, 20),
         _clear(_P.CERTREQ, 0, 4),
     ),
+    (ExchangeType.IKE_SESSION_RESUME, False): (
+        _clear(_P.NONCE, 1, 1),
+        _clear(_P.NOTIFY, 1, MAX_NOTIFIES),
+        _clear(_P.VENDOR_ID, 0, 20),
+    ),
+    (ExchangeType.IKE_SESSION_RESUME, True): (
+        _clear(_P.NONCE, 0, 1),
+        _clear(_P.NOTIFY, 0, MAX_NOTIFIES),
+        _clear(_P.VENDOR_ID, 0, 20),
+    ),
     (ExchangeType.IKE_AUTH, False): (
         _sealed(_P.IDI, 0, 1),
         _sealed(_P.IDR, 0, 1),

@@ -124,6 +124,18 @@ def shared_key_auth(algorithm: Prf, secret: bytes, octets: bytes) -> bytes:
     return prf(algorithm, prf(algorithm, secret, _KEY_PAD), octets)
 
 
+def resumption_auth(algorithm: Prf, sk_p: bytes, octets: bytes) -> bytes:
+    """AUTH data of a resumed SA: prf(SK_pi or SK_pr, octets), of its own new keys (RFC 5723 section 4.3.3)."""
+    return prf(algorithm, sk_p, octets)
+
+
+def verify_resumption(auth: Auth, algorithm: Prf, sk_p: bytes, octets: bytes) -> None:
+    """Check the AUTH payload of a peer that resumes an SA; raises AuthenticationFailed."""
+    matches = hmac.compare_digest(auth.data, resumption_auth(algorithm, sk_p, octets))
+    if not matches or auth.method != AuthMethod.SHARED_KEY_MIC:
+        raise AuthenticationFailed("AUTH of a resumed SA does not verify")
+
+
 def matches_shared_key(auth: Auth, algorithm: Prf, secret: bytes, octets: bytes) -> bool:
     """Whether an AUTH payload was made from this secret; it takes the same time whatever the payload says."""
     matches = hmac.compare_digest(auth.data, shared_key_auth(algorithm, secret, octets))

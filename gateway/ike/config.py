@@ -9,6 +9,7 @@ from ipaddress import IPv4Network, IPv6Network
 from gateway.ike.authentication import PrivateKey
 from gateway.ike.payloads.identification import Identification
 from gateway.ike.policy import MODERN, ProposalPolicy
+from gateway.ike.ticket import TicketKeeper
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ class ResponderConfig:
     inner_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Where the tunnels lead to clients: no outer address lies there."""
     natt_port: int = 4500
+    tickets: TicketKeeper | None = None
+    """Where there is one, clients get tickets to come back with (RFC 5723)."""
     policy: ProposalPolicy = MODERN
     worker_index: int = 0
     """First byte of each responder SPI, so that a datagram finds the worker that holds its SA."""
@@ -72,6 +75,9 @@ class ResponderConfig:
     half_open_limit: int = 2000
     half_open_limit_per_address: int = 50
     cookie_threshold: int = 100
+    cookie_threshold_per_address: int = 10
+    init_rate_per_address: float = 50.0
+    """Handshakes a second that one address may begin, with or without a cookie; in a burst four times as many."""
     dpd_interval_s: float = 30.0
     keepalive_interval_s: float = 20.0
     retransmit_timeouts_s: tuple[float, ...] = (2.0, 3.0, 5.0, 8.0, 12.0)
@@ -85,6 +91,10 @@ class ResponderConfig:
     """How long a replaced IKE SA waits for the peer's Delete before it sends its own."""
     mobike_patience_s: float = 300.0
     """How long a peer that can move has at least to answer, for it may be on its way (RFC 4555 section 3.11)."""
+    redirect_patience_s: float = 30.0
+    """How long a client that was sent to another gateway has until its SA is deleted."""
+    window_size: int = 1
+    """Requests that a peer may have outstanding at a time; above 1 it is told so (SET_WINDOW_SIZE)."""
     retry_delay_s: float = 10.0
     """After TEMPORARY_FAILURE; each further time so much longer."""
     refused_delete_delay_s: float = 0.5

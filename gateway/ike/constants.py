@@ -17,6 +17,8 @@ class ExchangeType(IntEnum):
     IKE_AUTH = 35
     CREATE_CHILD_SA = 36
     INFORMATIONAL = 37
+    IKE_SESSION_RESUME = 38
+    """RFC 5723."""
     IKE_INTERMEDIATE = 43
     """RFC 9242."""
     IKE_FOLLOWUP_KE = 44

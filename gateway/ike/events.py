@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
 from gateway.ike.child import Child
+from gateway.ike.ticket import Grant
 
 if TYPE_CHECKING:
     from gateway.ike.evidence import Evidence
@@ -26,6 +27,7 @@ class CloseCause(Enum):
     ADMIN = "disconnected by the security team"
     REPLACED = "replaced by a new session of the device"
     SHUTDOWN = "the gateway stops"
+    REDIRECTED = "sent to another gateway"
     REFUSED = "refused"
     HALF_OPEN_TIMEOUT = "the client did not go on with the handshake"
     PROTOCOL_ERROR = "the client broke the protocol"
@@ -70,6 +72,15 @@ class SitePeerProved:
     sa: IkeSa
     name: str
     """By which the configuration calls it."""
+
+
+@dataclass(slots=True)
+class TicketRedeemed:
+    """The peer has the SA that a ticket is of: ask whether it may enter still, then call `authorised` or `refuse`."""
+
+    sa: IkeSa
+    grant: Grant
+    """As it was given out with the ticket."""
 
 
 @dataclass(slots=True)
@@ -200,6 +211,7 @@ Event = (
     | EapReceived
     | CertificateReceived
     | SitePeerProved
+    | TicketRedeemed
     | AssignmentWanted
     | ChildReady
     | ChildStarted

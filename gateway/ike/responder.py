@@ -7,29 +7,35 @@ The driver surface of every protocol core here: `receive_datagram`, `datagrams_t
 from __future__ import annotations
 
 import heapq
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv6Address
 from itertools import count
 
+from core.rate import BucketTable, TokenBucket
 from gateway.ike.admission import admit
 from gateway.ike.config import ResponderConfig
-from gateway.ike.constants import IKE_HEADER_BYTES, IKE_VERSION, ExchangeType, Flag, NotifyType
-from gateway.ike.cookie import CookieJar
+from gateway.ike.constants import IKE_HEADER_BYTES, IKE_VERSION, ExchangeType, Flag, NotifyType, PayloadType
 from gateway.ike.errors import IkeError, InvalidSyntax, NoProposalChosen
 from gateway.ike.events import CloseCause, Event, ProposalRefused
 from gateway.ike.evidence import Evidence
-from gateway.ike.exchanges import ike_sa_init
-from gateway.ike.message import Header, clear_message, parse_payloads
+from gateway.ike.exchanges import ike_sa_init, ike_session_resume, redirect
+from gateway.ike.exchanges.redirect import Redirection, Willing
+from gateway.ike.half_open import HalfOpen, TooMany, source_of
+from gateway.ike.message import Header, Payloads, clear_message, parse_payloads
 from gateway.ike.path import Path
 from gateway.ike.payloads.notify import notify_payload
+from gateway.ike.proposals import IkeSuite
 from gateway.ike.sa import IkeSa
+from gateway.ike.ticket import TicketRefused
 
 FAULT_PAUSE_S = 5.0
 _NO_SPI = bytes(8)
-_HALF_OPEN_PREFIX_BITS_V6 = 64
-_MAX_VERSION_NOTIFIES_PER_S = 10
+_FIRST_EXCHANGES = frozenset((ExchangeType.IKE_SA_INIT, ExchangeType.IKE_SESSION_RESUME))
+VERSION_NOTIFIES_PER_S = 10.0
+STRAYS_PER_S, STRAYS_BURST = 20.0, 100.0
+STRAYS_PER_SOURCE_PER_S, STRAYS_PER_SOURCE_BURST = 1.0, 4.0
+"""INVALID_IKE_SPI, in all and to one source."""
 _CHILD_SPI_BASE = 0xC000_0000
 MAX_INIT_BYTES = 8192
 """Of an IKE_SA_INIT request, which is kept while the SA is half-open. Stock clients send 300 to 1200 bytes."""
@@ -45,6 +51,11 @@ class Statistics:
     cookies_sent: int = 0
     initiated: int = 0
     """IKE SAs begun."""
+    resumed: int = 0
+    """Of them, those by a ticket."""
+    tickets_refused: int = 0
+    redirected: int = 0
+    """Clients sent to another gateway in their first exchange."""
 
 
 class Responder:
@@ -55,16 +66,18 @@ class Responder:
         self.statistics = Statistics()
         self._random = random
         self._sas: dict[bytes, IkeSa] = {}
-        self._half_open: dict[tuple[str, int, bytes], IkeSa] = {}
-        self._half_open_by_address: Counter[str] = Counter()
+        self.redirection = Redirection()
+        """Where clients are sent, and whether they are."""
+        self._half_open = HalfOpen(random, now)
         self._outgoing: deque[tuple[bytes, Path]] = deque()
         self._events: deque[Event] = deque()
         self._timers: list[tuple[float, int, IkeSa]] = []
         self._timer_ids = count()
         self._child_spis: set[int] = set()
         self._lineages = count(1)
-        self._cookies = CookieJar(random, now)
-        self._version_notify_at = now
+        self._version_notifies = TokenBucket(VERSION_NOTIFIES_PER_S, 1.0, now)
+        self._stray_notifies = TokenBucket(STRAYS_PER_S, STRAYS_BURST, now)
+        self._stray_sources = BucketTable(random(16))
 
     # --- Driver surface -------------------------------------------------------------------------------------
 
@@ -82,8 +95,11 @@ class Responder:
                 sa.receive_datagram(header, data, path, now)
                 self.touch(sa)
                 return
-        elif header.exchange == ExchangeType.IKE_SA_INIT and header.spi_r == _NO_SPI:
+        elif header.exchange in _FIRST_EXCHANGES and header.spi_r == _NO_SPI:
             self._receive_init(header, data, path, now)
+            return
+        else:
+            self._receive_stray(header, path, now)
             return
         self.statistics.dropped += 1
 
@@ -147,6 +163,12 @@ class Responder:
             sa.close(cause, now)
             self.touch(sa)
 
+    def announce_addresses(self, addresses: Sequence[str], now: float) -> None:
+        """The gateway can be reached at other addresses than before: tell every peer that can make use of them."""
+        for sa in self.sas():
+            sa.announce_addresses(addresses, now)
+            self.touch(sa)
+
     def adopt(self, sa: IkeSa) -> None:
         """Take in an established SA that came from rekeying, or was restored from a snapshot."""
         self._sas[sa.own_spi] = sa
@@ -165,14 +187,7 @@ class Responder:
 
     def settled(self, sa: IkeSa) -> None:
         """The SA is no longer half-open: it leaves the limits."""
-        if sa.half_open_key is None:
-            return
-        address, key = sa.half_open_key
-        sa.half_open_key = None
-        self._half_open_by_address[address] -= 1
-        if not self._half_open_by_address[address]:
-            del self._half_open_by_address[address]
-        del self._half_open[key]
+        self._half_open.remove(sa)
 
     def new_ike_spi(self) -> bytes:
         """An SPI for an IKE SA, 8 bytes; its first byte is the worker's index."""
@@ -205,10 +220,10 @@ class Responder:
             return
         if header.version >> 4 != IKE_VERSION >> 4 or len(data) > MAX_INIT_BYTES:
             self.statistics.dropped += 1
-            if header.version >> 4 > IKE_VERSION >> 4:
-                self._refuse_version(header, path, now)
+            if header.version >> 4 > IKE_VERSION >> 4 and self._version_notifies.take(now):
+                self._tell(header, NotifyType.INVALID_MAJOR_VERSION, path)
             return
-        half_open = self._half_open.get((path.remote, path.remote_port, header.spi_i))
+        half_open = self._half_open.find(path, header.spi_i)
         if half_open is not None:
             # However far the handshake has come since: this request is in the clear, so is what it gets.
             if data == half_open.init_request:
@@ -218,6 +233,8 @@ class Responder:
             return
         try:
             self._begin(header, data, path, now)
+        except TooMany:
+            self.statistics.dropped += 1
         except IkeError as error:
             self.statistics.dropped += 1
             answer = ike_sa_init.refusal(header, error)
@@ -225,55 +242,99 @@ class Responder:
                 self.transmit(answer, path)
 
     def _begin(self, header: Header, data: bytes, path: Path, now: float) -> None:
+        exchange = ExchangeType(header.exchange)
         payloads = parse_payloads(header.next_payload, data[IKE_HEADER_BYTES:])
-        payloads = admit(ExchangeType.IKE_SA_INIT, payloads, response=False, encrypted=False)
-        if len(self._half_open) >= self.config.cookie_threshold:
-            nonce, cookie = ike_sa_init.nonce_and_cookie(payloads)
-            if not self._cookies.check(cookie, nonce, path.remote, header.spi_i, now):
-                fresh = self._cookies.make(nonce, path.remote, header.spi_i, now)
-                self.transmit(ike_sa_init.stateless_notify(header, NotifyType.COOKIE, fresh), path)
-                self.statistics.cookies_sent += 1
-                return
-        address = _limit_key(path)
-        if (
-            len(self._half_open) >= self.config.half_open_limit
-            or self._half_open_by_address[address] >= self.config.half_open_limit_per_address
-        ):
-            self.statistics.dropped += 1
-            return
+        payloads = admit(exchange, payloads, response=False, encrypted=False)
+        cookie = self._half_open.admit(
+            self.config, path, header.spi_i, lambda: ike_sa_init.nonce_and_cookie(payloads), now
+        )
+        if cookie is not None:
+            self._answer(header, NotifyType.COOKIE, cookie, path)
+            self.statistics.cookies_sent += 1
+        elif exchange is ExchangeType.IKE_SESSION_RESUME:
+            self._resume(header, payloads, data, path, now)
+        else:
+            self._initiate(header, payloads, data, path, now)
+
+    def _initiate(self, header: Header, payloads: Payloads, data: bytes, path: Path, now: float) -> None:
         request = ike_sa_init.parse_request(payloads)
+        willing = Willing(request.notifies)
+        if self._sends_away(header, willing, request.nonce, path):
+            return
         try:
             suite, answer = ike_sa_init.choose(request, self.config)
         except NoProposalChosen as error:
             evidence = Evidence(self.config, path, request.client, offer=request.sa_body)
             self.emit(ProposalRefused(str(error), evidence))
             raise
+        sa = self._new_sa(header, suite, path, willing)
+        self._take_in(sa, ike_sa_init.accept(sa, request, answer, data, path, now), path)
+
+    def _resume(self, header: Header, payloads: Payloads, data: bytes, path: Path, now: float) -> None:
+        request = ike_session_resume.parse_request(payloads)
+        willing = Willing(request.notifies)
+        if self._sends_away(header, willing, request.nonce, path):
+            return
+        try:
+            ticket = ike_session_resume.redeem(request, self.config)
+        except TicketRefused:
+            self.statistics.tickets_refused += 1
+            self._answer(header, NotifyType.TICKET_NACK, b"", path)
+            return
+        sa = self._new_sa(header, ticket.suite, path, willing)
+        self._take_in(sa, ike_session_resume.accept(sa, request, ticket, data, path, now), path)
+        self.statistics.resumed += 1
+
+    def _sends_away(self, header: Header, willing: Willing, nonce: bytes, path: Path) -> bool:
+        """Whether the client was sent to another gateway; nothing is kept of it."""
+        target = self.redirection.target(willing, path) if self.redirection.in_ike_sa_init else None
+        if target is None:
+            return False
+        self._answer(header, NotifyType.REDIRECT, redirect.in_ike_sa_init(target, nonce), path)
+        self.statistics.redirected += 1
+        return True
+
+    def _answer(self, header: Header, notify: NotifyType, data: bytes, path: Path) -> None:
+        self.transmit(ike_sa_init.stateless_notify(header, notify, data), path)
+
+    def _new_sa(self, header: Header, suite: IkeSuite, path: Path, willing: Willing) -> IkeSa:
         sa = IkeSa(
             self, self.config, self._random, spi_i=header.spi_i, spi_r=self.new_ike_spi(), suite=suite, path=path
         )
-        response = ike_sa_init.accept(sa, request, answer, data, path, now)
-        sa.half_open_key = address, (path.remote, path.remote_port, header.spi_i)
-        self._half_open_by_address[address] += 1
-        self._half_open[sa.half_open_key[1]] = sa
+        sa.willing = willing
+        return sa
+
+    def _take_in(self, sa: IkeSa, response: bytes, path: Path) -> None:
+        self._half_open.add(sa, path)
         self._sas[sa.spi_r] = sa
         self.statistics.initiated += 1
         self.transmit(response, path)
         self.touch(sa)
 
-    def _refuse_version(self, header: Header, path: Path, now: float) -> None:
-        """INVALID_MAJOR_VERSION (section 2.5), a few a second at most."""
-        if now < self._version_notify_at:
-            return
-        self._version_notify_at = max(now, self._version_notify_at) + 1 / _MAX_VERSION_NOTIFIES_PER_S
-        notify = [notify_payload(NotifyType.INVALID_MAJOR_VERSION)]
+    # --- Messages that belong to nothing --------------------------------------------------------------------
+
+    def _receive_stray(self, header: Header, path: Path, now: float) -> None:
+        """A message of an SA that is not here. Its sender may have one that a restart has lost: tell it (section
+        2.21.4), which proves nothing to it, but has it look sooner. The answers are few, and shorter than the strays.
+        """
+        self.statistics.dropped += 1
+        if (
+            not header.is_response
+            and header.next_payload in (PayloadType.SK, PayloadType.SKF)
+            and header.version >> 4 == IKE_VERSION >> 4
+            and _NO_SPI not in (header.spi_i, header.spi_r)
+            and not {header.spi_i, header.spi_r} & self._sas.keys()
+            and self._stray_sources.take(source_of(path), STRAYS_PER_SOURCE_PER_S, STRAYS_PER_SOURCE_BURST, now)
+            and self._stray_notifies.take(now)
+        ):
+            self._tell(header, NotifyType.INVALID_IKE_SPI, path)
+
+    def _tell(self, header: Header, notify: NotifyType, path: Path) -> None:
+        """An answer outside of any SA, in the clear, with the SPIs of the request."""
+        flags = Flag.RESPONSE | (0 if header.from_initiator else Flag.INITIATOR)
         self.transmit(
-            clear_message(header.spi_i, header.spi_r, header.exchange, Flag.RESPONSE, header.message_id, notify),
+            clear_message(
+                header.spi_i, header.spi_r, header.exchange, flags, header.message_id, [notify_payload(notify)]
+            ),
             path,
         )
-
-
-def _limit_key(path: Path) -> str:
-    """Whom a half-open SA counts for: an IPv4 address, or an IPv6 /64, which one customer has whole."""
-    if path.ip_version == 4:
-        return path.remote
-    return hex(int(IPv6Address(path.remote.partition("%")[0])) >> (128 - _HALF_OPEN_PREFIX_BITS_V6))

@@ -43,12 +43,15 @@ from gateway.ike.exchanges import (
 )
 from gateway.ike.exchanges.auth_state import IkeAuth
 from gateway.ike.exchanges.own import OwnExchange
-from gateway.ike.keymat import IkeKeys, derive_ike_keys
+from gateway.ike.exchanges.redirect import Redirect, Willing
+from gateway.ike.keymat import IkeKeys, derive_ike_keys, derive_resumed_ike_keys
 from gateway.ike.message import Header, Payloads
 from gateway.ike.path import EspPath, Path
 from gateway.ike.payloads.notify import Notify, notify_payload
+from gateway.ike.payloads.redirect import GatewayId
 from gateway.ike.proposals import IkeSuite
 from gateway.ike.states import ALIVE, UNFINISHED, Input, State, transition
+from gateway.ike.ticket import Resumption
 from gateway.ike.timers import Timer, Timers
 from gateway.ike.trace import Trace
 from gateway.ike.window import OwnRequest, PeerRequests, Verdict
@@ -56,6 +59,8 @@ from gateway.ike.window import OwnRequest, PeerRequests, Verdict
 MIN_MSK_BYTES = 64
 KEEPALIVE = b"\xff"
 """The NAT-keepalive of RFC 3948 section 2.3; it goes out without a non-ESP marker."""
+FORGED_PER_S, FORGED_BURST = 500.0, 2000.0
+"""Messages of a half-open SA that do not verify (RFC 8019 section 4.7); it lives on, and its timer with it."""
 STRAY_ANSWERS_PER_S, STRAY_ANSWERS_BURST = 2.0, 10.0
 """Answers that go once more, and to another address than the SA's."""
 NEW_KEYS_PER_S, NEW_KEYS_BURST = 2.0, 20.0
@@ -116,6 +121,8 @@ class IkeSa:
         "client",
         "config",
         "context",
+        "deaf_until",
+        "forged",
         "half_open_key",
         "init_request",
         "init_response",
@@ -141,6 +148,7 @@ class IkeSa:
         "peer_takes_ppk",
         "predecessor",
         "random",
+        "resumption",
         "rival",
         "scheduled_at",
         "spi_i",
@@ -152,6 +160,7 @@ class IkeSa:
         "timers",
         "trace",
         "unfinished",
+        "willing",
     )
 
     def __init__(
@@ -187,6 +196,9 @@ class IkeSa:
         """The additional key exchanges that IKE_SA_INIT agreed on (RFC 9370)."""
         self.mobility: mobike.Mobility | None = None
         """Both sides speak MOBIKE (RFC 4555)."""
+        self.willing: Willing | None = None
+        """What the peer said of being sent to another gateway (RFC 5685)."""
+        self.resumption = Resumption()
         self.peer_fragments = False
         """The peer takes fragments (RFC 7383)."""
         self.peer_hashes: frozenset[int] = frozenset()
@@ -224,6 +236,9 @@ class IkeSa:
         """What the peer has to complete by additional key exchanges, by the link that tells it."""
         self.last_received = 0.0
         """When the last authentic message came, monotonic seconds."""
+        self.forged = TokenBucket(FORGED_PER_S, FORGED_BURST, 0.0)
+        self.deaf_until = 0.0
+        """While it is half-open and gets too much that is not authentic, it looks at some of it only."""
         self.new_keys = TokenBucket(NEW_KEYS_PER_S, NEW_KEYS_BURST, 0.0)
         self.timers = Timers()
         self.trace: Trace | None = None
@@ -240,7 +255,7 @@ class IkeSa:
 
     def receive_datagram(self, header: Header, data: bytes, path: Path, now: float) -> None:
         """A datagram with this SA's SPIs, not verified yet; what is not authentic changes nothing."""
-        if header.from_initiator is self.is_initiator:
+        if header.from_initiator is self.is_initiator or now < self.deaf_until:
             return
         try:
             if header.is_response:
@@ -250,6 +265,8 @@ class IkeSa:
         except (IntegrityError, InvalidSyntax):
             if self.trace is not None:
                 self.trace.damaged += 1
+            if self.state in UNFINISHED and not self.forged.take(now):
+                self.deaf_until = now + 1 / FORGED_PER_S
 
     def get_timer(self) -> float | None:
         """When `handle_timer` has to be called next, monotonic seconds."""
@@ -278,6 +295,8 @@ class IkeSa:
                 self.initiate(informational.DeleteIke(), now)
             case Timer.SESSION_END:
                 self.close(CloseCause.SESSION_TIMEOUT, now)
+            case Timer.REDIRECTED:
+                self.close(CloseCause.REDIRECTED, now)
             case Timer.REKEY:
                 self.initiate(rekey_ike.RekeyIke(), now)
             case Timer.LIVENESS:
@@ -353,7 +372,7 @@ class IkeSa:
     def established(self, given: Input, now: float) -> None:
         """IKE_AUTH is through, with a child SA or without; its last response is about to go out."""
         self.move(given)
-        self.auth = self.intermediate = None
+        self.auth = self.intermediate = self.resumption.redeemed = None
         self.init_request = self.init_response = b""
         self.timers.cancel(Timer.HALF_OPEN)
         self._start_established_timers(now)
@@ -365,13 +384,25 @@ class IkeSa:
             return
         self.report_failure(_code(error, NotifyType.TEMPORARY_FAILURE), str(error))
         first_child.finish_without_child(self, self.auth, error)
+        # Sent at once, the Delete may overtake the response inside the client, which then waits for a dead SA.
+        self._close_without_child(CloseCause.REFUSED, now + self.config.refused_delete_delay_s)
+
+    def redirect(self, target: GatewayId, now: float) -> None:
+        """Send a peer that has said that it understands it to another gateway: instead of a child SA, or later."""
+        if self.auth is not None and self.state is State.ASSIGNING and self.assignment is None:
+            first_child.finish_with_redirect(self, self.auth, target)
+            # The peer deletes the SA when it has read it.
+            self._close_without_child(CloseCause.REDIRECTED, now + self.config.redirect_patience_s)
+        elif self.state is State.ESTABLISHED:
+            self.initiate(Redirect(target), now)
+
+    def _close_without_child(self, cause: CloseCause, delete_at: float) -> None:
         self.auth = None
         self.timers.cancel(Timer.HALF_OPEN)
         self.move(Input.CHILD_REFUSED)
         self._owner.settled(self)
-        self._owner.emit(SaClosed(self, CloseCause.REFUSED))
-        # Sent at once, the Delete may overtake the response inside the client, which then waits for a dead SA.
-        self.timers.set(Timer.DELETE, now + self.config.refused_delete_delay_s)
+        self._owner.emit(SaClosed(self, cause))
+        self.timers.set(Timer.DELETE, delete_at)
 
     # --- Calls that answer events: while it is up -----------------------------------------------------------
 
@@ -586,7 +617,8 @@ class IkeSa:
         if rival is not None:
             # It rekeyed the SA, and knows nothing of our rekeying, or thinks little of it.
             self.hand_over(rival, now)
-        self._end(Input.DELETED, CloseCause.PEER_DELETE, now)
+        was_sent_away = self.timers.get(Timer.REDIRECTED) is not None
+        self._end(Input.DELETED, CloseCause.REDIRECTED if was_sent_away else CloseCause.PEER_DELETE, now)
 
     def delete_answered(self, now: float) -> None:
         """The peer has answered our Delete."""
@@ -601,9 +633,10 @@ class IkeSa:
         for name in HANDED_OVER:
             setattr(new, name, getattr(self, name))
         self.children, self.context, self.assignment = {}, None, None
-        session_end = self.timers.get(Timer.SESSION_END)
-        if session_end is not None:
-            new.timers.set(Timer.SESSION_END, session_end)
+        for timer in (Timer.SESSION_END, Timer.REDIRECTED):
+            due = self.timers.get(timer)
+            if due is not None:
+                new.timers.set(timer, due)
         self.timers.hand_over(new.timers, but=(Timer, rekey_ike.RekeyIke))
         self.timers.clear()
         self.move(Input.REPLACED)
@@ -774,11 +807,15 @@ class IkeSa:
     def _derive_channel(self, header: Header) -> Channel:
         """Diffie-Hellman, done when the next request is there and not before: a flood of INITs does not pay."""
         plausible = header.exchange in _AFTER_INIT and header.next_payload in _ENCRYPTED
-        if not plausible or self.key_pair is None:
+        ticket, pair = self.resumption.redeemed, self.key_pair
+        public = self.nonce_i, self.nonce_r, self.spi_i, self.spi_r
+        if plausible and ticket is not None:
+            return self.use_keys(derive_resumed_ike_keys(self.suite, ticket.sk_d, *public))
+        if not plausible or pair is None:
             raise InvalidSyntax("no keys")
-        shared = self.key_pair.shared_secret(self.peer_public)
+        # Once: a public value that makes no secret makes none the next time either.
         self.key_pair = None
-        return self.use_keys(derive_ike_keys(self.suite, shared, self.nonce_i, self.nonce_r, self.spi_i, self.spi_r))
+        return self.use_keys(derive_ike_keys(self.suite, pair.shared_secret(self.peer_public), *public))
 
     def use_keys(self, keys: IkeKeys) -> Channel:
         """Protect all messages by these keys from now on."""
@@ -850,6 +887,7 @@ class IkeSa:
         self.move(given)
         self.auth = self.intermediate = None
         self.key_pair = self.keys = self.channel = None
+        self.resumption = Resumption()
         self.nonce_i = self.peer_public = self.init_request = self.init_response = b""
         self.peer.keep_only_answers()
         self.own.forget()
@@ -886,8 +924,10 @@ HANDED_OVER = (
     "peer_fragments",
     "peer_hashes",
     "peer_identity",
+    "resumption",
+    "willing",
 )
 """What a rekeyed IKE SA has of the one before it, beside timers and exchanges that wait."""
 _ENCRYPTED = frozenset((PayloadType.SK, PayloadType.SKF))
 _AFTER_INIT = frozenset((ExchangeType.IKE_AUTH, ExchangeType.IKE_INTERMEDIATE))
-_EXCHANGES = frozenset(ExchangeType) - {ExchangeType.IKE_SA_INIT}
+_EXCHANGES = frozenset(ExchangeType) - {ExchangeType.IKE_SA_INIT, ExchangeType.IKE_SESSION_RESUME}

@@ -18,7 +18,7 @@ class State(Enum):
     EAP_DONE = "EAP done"
     """AAA said yes and gave the MSK; the peer must still prove with AUTH that it holds it."""
     AUTHORISING = "authorising"
-    """The peer's certificate, or the site peer's name, is with AAA."""
+    """The peer's certificate, the site peer's name, or who a ticket is of, is with AAA."""
     SECOND_AUTH = "second authentication"
     """The device has proved itself by its certificate; now its user has to, by EAP (RFC 4739)."""
     ASSIGNING = "assigning"
@@ -38,6 +38,7 @@ class Input(Enum):
     EAP_WANTED = "IKE_AUTH without AUTH"
     CERTIFICATE = "IKE_AUTH with CERT and AUTH"
     SHARED_KEY = "AUTH by pre-shared key verified"
+    TICKET = "AUTH by ticket verified"
     EAP_SUCCESS = "AAA accepts with MSK"
     ANOTHER_FOLLOWS = "AUTH verified, another follows"
     AUTHENTICATED = "AUTH verified"
@@ -65,6 +66,7 @@ TRANSITIONS: dict[tuple[State, Input], State] = {
     (State.HALF_OPEN, Input.EAP_WANTED): State.EAP,
     (State.HALF_OPEN, Input.CERTIFICATE): State.AUTHORISING,
     (State.HALF_OPEN, Input.SHARED_KEY): State.AUTHORISING,
+    (State.HALF_OPEN, Input.TICKET): State.AUTHORISING,
     (State.AUTHORISING, Input.ANOTHER_FOLLOWS): State.SECOND_AUTH,
     (State.SECOND_AUTH, Input.EAP_WANTED): State.EAP,
     (State.EAP, Input.EAP_SUCCESS): State.EAP_DONE,

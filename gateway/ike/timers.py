@@ -13,6 +13,7 @@ class Timer(Enum):
     SESSION_END = "the end of the session's lifetime"
     LIVENESS = "the next look whether the peer is alive"
     KEEPALIVE = "the next NAT keepalive"
+    REDIRECTED = "the end of the time to move to another gateway"
     DELETE = "the Delete of an SA that is of no use any more"
     REKEY = "the rekeying of the IKE SA"
     FOLLOWUP = "the next additional key exchange of a CREATE_CHILD_SA of the peer; with its link"

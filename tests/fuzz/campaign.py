@@ -83,7 +83,13 @@ class Campaign:
         self._random = Random(seed)
         self._recorded: list[bytes] = []
         # The limits are for floods; here each round would soon be refused by them.
-        self._wire = Wire(responder_config(half_open_limit_per_address=10**6, cookie_threshold=10**6), seed=seed)
+        no_limits = {
+            "half_open_limit_per_address": 10**6,
+            "cookie_threshold": 10**6,
+            "cookie_threshold_per_address": 10**6,
+            "init_rate_per_address": 1e9,
+        }
+        self._wire = Wire(responder_config(**no_limits), seed=seed)
         self._last = b""
 
     def run(self, packets: int) -> Figures:

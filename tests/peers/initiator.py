@@ -163,6 +163,8 @@ class Initiator:
         """The last one that was not a retransmission."""
         self.requests_seen = 0
         """Requests of the gateway that were answered (liveness checks)."""
+        self.told_in_the_clear = 0
+        """Answers that were not protected, though there are keys."""
         self.gateway_request = Payloads({})
         """The newest of them."""
         self._ke_group = config.ke_group or config.suite.group
@@ -220,6 +222,9 @@ class Initiator:
             return
         if self.phase is Phase.INIT:
             self._receive_init(header, data)
+        elif header.next_payload not in (PayloadType.SK, PayloadType.SKF):
+            # Anybody can say in the clear that the gateway does not know the SA (RFC 7296 section 2.21.4).
+            self.told_in_the_clear += 1
         elif self.channel is not None and header.message_id == self.message_id:
             payloads = self.channel.open(header, data)
             if payloads is None:

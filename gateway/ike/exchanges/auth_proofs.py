@@ -65,6 +65,11 @@ def verify_site(sa: IkeSa, state: IkeAuth, auth: Auth, site: SitePeer | None) ->
     return site
 
 
+def verify_ticket(sa: IkeSa, state: IkeAuth, auth: Auth) -> None:
+    """Does the peer have the SA that the ticket is of? Raises AuthenticationFailed."""
+    authentication.verify_resumption(auth, sa.suite.prf, _keys(sa).pi, _peer_octets(sa, state))
+
+
 def _apply_ppk(sa: IkeSa, state: IkeAuth, auth: Auth, notifies: Notifies) -> Auth:
     """Put the post-quantum pre-shared key, where one is agreed on, into the keys of the SA (RFC 8784 section 3).
 
@@ -130,6 +135,10 @@ def introduction(sa: IkeSa, state: IkeAuth) -> tuple[OutPayload, ...]:
 
 def proof(sa: IkeSa, state: IkeAuth) -> tuple[OutPayload, ...]:
     """Our answer to a peer that has proved itself; raises as `introduction` does."""
+    if sa.resumption.redeemed is not None:
+        data = authentication.resumption_auth(sa.suite.prf, _keys(sa).pr, _own_octets(sa, state))
+        auth = Auth(AuthMethod.SHARED_KEY_MIC, data)
+        return ((PayloadType.IDR, state.idr_body), (PayloadType.AUTH, auth.to_bytes()))
     if state.msk:
         payloads: tuple[OutPayload, ...] = (_shared_key_auth(sa, state, state.msk),)
     elif state.site_secret:

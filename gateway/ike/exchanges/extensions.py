@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.ike.constants import PayloadType
-from gateway.ike.exchanges import mobike
+from gateway.ike.constants import NotifyType, PayloadType
+from gateway.ike.exchanges import mobike, ticket_requests
 from gateway.ike.message import Payloads
-from gateway.ike.payloads.notify import Notify
+from gateway.ike.payloads.notify import Notify, notify_payload
 
 if TYPE_CHECKING:
     from gateway.ike.sa import IkeSa
@@ -23,9 +23,18 @@ def begin(sa: IkeSa, payloads: Payloads) -> None:
         InvalidSyntax: a notify is malformed.
         UnexpectedNatDetected: the peer wants no NAT, and there is one.
     """
-    mobike.begin(sa, [Notify.parse(body) for body in payloads.all(PayloadType.NOTIFY)])
+    notifies = [Notify.parse(body) for body in payloads.all(PayloadType.NOTIFY)]
+    mobike.begin(sa, notifies)
+    sa.resumption.wanted = ticket_requests.is_asked(notifies)
 
 
 def announcement(sa: IkeSa) -> list[tuple[PayloadType, bytes]]:
     """For the last response of a peer that is in."""
-    return mobike.announcement(sa)
+    payloads = mobike.announcement(sa)
+    if sa.resumption.wanted:
+        payloads.append(ticket_requests.answer(sa))
+    window = sa.config.window_size
+    if window > 1:
+        sa.peer.widen(window)
+        payloads.append(notify_payload(NotifyType.SET_WINDOW_SIZE, window.to_bytes(4, "big")))
+    return payloads

@@ -9,11 +9,12 @@ from gateway.ike.configuration_reply import configuration_reply
 from gateway.ike.constants import ExchangeType, NotifyType, PayloadType
 from gateway.ike.errors import AuthenticationFailed, FailedCpRequired, IkeError
 from gateway.ike.events import SaEstablished
-from gateway.ike.exchanges import extensions
+from gateway.ike.exchanges import extensions, redirect
 from gateway.ike.exchanges.auth_state import IkeAuth
 from gateway.ike.exchanges.child_sa import narrow_selectors
 from gateway.ike.keymat import derive_child_keys
 from gateway.ike.payloads.notify import notify_payload
+from gateway.ike.payloads.redirect import GatewayId
 from gateway.ike.payloads.security_association import proposals_to_bytes
 from gateway.ike.proposals import choose_first_child
 from gateway.ike.selectors import selectors_to_bytes
@@ -85,10 +86,16 @@ def _finish(sa: IkeSa, state: IkeAuth, child: Child | None, assignment: Assignme
             (PayloadType.TSI, selectors_to_bytes(child.remote_selectors)),
             (PayloadType.TSR, selectors_to_bytes(child.local_selectors)),
         ]
+    sa.resumption.idi_body, sa.resumption.idr_body = state.idi_body, state.idr_body
     payloads += extensions.announcement(sa)
     sa.established(Input.CHILD_INSTALLED if child is not None else Input.CHILDLESS, now)
     sa.respond(ExchangeType.IKE_AUTH, payloads)
     sa.emit(SaEstablished(sa))
+
+
+def finish_with_redirect(sa: IkeSa, state: IkeAuth, target: GatewayId) -> None:
+    """The peer is authentic, and is to go elsewhere (RFC 5685 section 6)."""
+    sa.respond(ExchangeType.IKE_AUTH, [*state.proof, redirect.in_ike_auth(target)])
 
 
 def finish_without_child(sa: IkeSa, state: IkeAuth, error: IkeError) -> None:

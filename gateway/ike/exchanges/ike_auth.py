@@ -8,6 +8,7 @@ both:         as by certificate, with N(ANOTHER_AUTH_FOLLOWS)  ->  IDr, CERT+, A
               IDi                                          ->  EAP, and on as with EAP (RFC 4739)
 EAP alone:    as with EAP, with N(EAP_ONLY_AUTHENTICATION), and without our CERT and AUTH (RFC 5998)
 site peer:    IDi, [IDr], AUTH, SA, TSi, TSr               ->  IDr, AUTH, SA, TSi, TSr (both from the pre-shared key)
+ticket:       IDi, [IDr], AUTH, [CP], SA, TSi, TSr         ->  IDr, AUTH, [CP], SA, TSi, TSr (both from the keys)
 
 Without SA, TSi and TSr there is no child SA at first (RFC 6023).
 """
@@ -29,9 +30,23 @@ from gateway.ike.constants import (
 )
 from gateway.ike.credential_choice import ProofWish
 from gateway.ike.errors import AuthenticationFailed, InvalidSyntax, PpkRefused, PskRefused
-from gateway.ike.events import AssignmentWanted, CertificateReceived, EapReceived, EapStarted, SitePeerProved
+from gateway.ike.events import (
+    AssignmentWanted,
+    CertificateReceived,
+    EapReceived,
+    EapStarted,
+    SitePeerProved,
+    TicketRedeemed,
+)
 from gateway.ike.exchanges import extensions
-from gateway.ike.exchanges.auth_proofs import introduction, proof, verify_eap, verify_signature, verify_site
+from gateway.ike.exchanges.auth_proofs import (
+    introduction,
+    proof,
+    verify_eap,
+    verify_signature,
+    verify_site,
+    verify_ticket,
+)
 from gateway.ike.exchanges.auth_state import IkeAuth, Notifies
 from gateway.ike.fingerprint import from_ike_auth
 from gateway.ike.message import Payloads
@@ -43,6 +58,7 @@ from gateway.ike.payloads.identification import Identification
 from gateway.ike.payloads.security_association import parse_proposals
 from gateway.ike.selectors import parse_selectors
 from gateway.ike.states import Input, State
+from gateway.ike.ticket import Ticket
 
 if TYPE_CHECKING:
     from gateway.ike.sa import IkeSa
@@ -75,6 +91,10 @@ def _begin(sa: IkeSa, payloads: Payloads, notifies: Notifies) -> None:
         raise InvalidSyntax("IKE_AUTH before the additional key exchanges that were agreed on")
     state = sa.auth = _parse_first(sa, payloads, notifies)
     extensions.begin(sa, payloads)
+    redeemed = sa.resumption.redeemed
+    if redeemed is not None:
+        _begin_resumed(sa, state, redeemed, payloads)
+        return
     if sa.config.ppk_required and not sa.peer_takes_ppk:
         raise PpkRefused("the client uses no post-quantum pre-shared key, and one is required")
     auth_body = payloads.first(PayloadType.AUTH)
@@ -158,6 +178,25 @@ def _begin_site(sa: IkeSa, state: IkeAuth, auth: Auth) -> None:
     sa.emit(SitePeerProved(sa, site.name))
 
 
+# --- A ticket -----------------------------------------------------------------------------------------------
+
+
+def _begin_resumed(sa: IkeSa, state: IkeAuth, ticket: Ticket, payloads: Payloads) -> None:
+    """Both sides are who they were (RFC 5723 section 4.3.3)."""
+    asked = payloads.first(PayloadType.IDR)
+    if state.idi_body != ticket.idi_body or asked not in (None, ticket.idr_body):
+        raise AuthenticationFailed("the client resumes an SA of other identities")
+    if payloads.first(PayloadType.CERT) is not None or state.another_follows:
+        raise AuthenticationFailed("the client resumes an SA and wants to prove itself anew")
+    state.idr_body = ticket.idr_body
+    state.auth = Auth.parse(payloads.require(PayloadType.AUTH))
+    verify_ticket(sa, state, state.auth)
+    if sa.config.tickets is None or not sa.config.tickets.use(ticket):
+        raise AuthenticationFailed("the client's ticket was used before")
+    sa.move(Input.TICKET)
+    sa.emit(TicketRedeemed(sa, ticket.grant))
+
+
 # --- Certificate --------------------------------------------------------------------------------------------
 
 
@@ -183,11 +222,15 @@ def _begin_certificate(sa: IkeSa, state: IkeAuth, payloads: Payloads) -> None:
 
 
 def authorised(sa: IkeSa) -> None:
-    """AAA lets the holder of the certificate in, or the site peer; is it the holder? Raises AuthenticationFailed."""
+    """AAA lets the holder of the certificate in, or who has proved itself; is it the holder?
+
+    Raises:
+        AuthenticationFailed: no.
+    """
     state = sa.auth
     if state is None or state.auth is None:
         return
-    if not state.site_secret:
+    if not state.site_secret and sa.resumption.redeemed is None:
         verify_signature(sa, state, state.auth)
     _authenticated(sa, state)
 

@@ -166,11 +166,11 @@ def refusal(header: Header, error: IkeError) -> bytes | None:
 
 
 def stateless_notify(header: Header, notify: NotifyType, data: bytes) -> bytes:
-    """A response of one notify, without an SA: COOKIE, INVALID_KE_PAYLOAD, NO_PROPOSAL_CHOSEN."""
+    """A response of one notify, without an SA: COOKIE, REDIRECT, INVALID_KE_PAYLOAD, NO_PROPOSAL_CHOSEN."""
     return clear_message(
         header.spi_i,
         bytes(8),
-        ExchangeType.IKE_SA_INIT,
+        header.exchange,
         Flag.RESPONSE,
         header.message_id,
         [notify_payload(notify, data)],

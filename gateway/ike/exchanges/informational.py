@@ -9,11 +9,11 @@ from gateway.ike.admission import admit
 from gateway.ike.channel import OutPayloads
 from gateway.ike.child import ChildState
 from gateway.ike.constants import ExchangeType, NotifyType, PayloadType, ProtocolId
-from gateway.ike.exchanges import mobike
+from gateway.ike.exchanges import mobike, ticket_requests
 from gateway.ike.message import Payloads
 from gateway.ike.payloads.delete import Delete
 from gateway.ike.payloads.notify import Notify
-from gateway.ike.states import UNFINISHED
+from gateway.ike.states import UNFINISHED, State
 
 if TYPE_CHECKING:
     from gateway.ike.sa import IkeSa
@@ -40,6 +40,8 @@ def handle_request(sa: IkeSa, payloads: Payloads, now: float) -> None:
         return
     sa.is_used(now)
     answer = [*_delete_children(sa, deletes, now), *mobike.handle_request(sa, notifies, now)]
+    if sa.state is State.ESTABLISHED and ticket_requests.is_asked(notifies):
+        answer.append(ticket_requests.answer(sa))
     sa.respond(ExchangeType.INFORMATIONAL, answer)
 
 

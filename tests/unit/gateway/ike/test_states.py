@@ -13,6 +13,7 @@ EXPECTED = """
 half-open        + IKE_AUTH without AUTH         -> EAP in progress
 half-open        + IKE_AUTH with CERT and AUTH   -> authorising
 half-open        + AUTH by pre-shared key verified -> authorising
+half-open        + AUTH by ticket verified       -> authorising
 EAP in progress  + AAA accepts with MSK          -> EAP done
 EAP done         + AUTH verified                 -> assigning
 authorising      + AUTH verified                 -> assigning
