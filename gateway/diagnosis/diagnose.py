@@ -13,7 +13,7 @@ from gateway.diagnosis.silences import explain_parting, explain_silence
 from gateway.diagnosis.situation import cause_of
 from gateway.ike.constants import ProtocolId
 from gateway.ike.evidence import Evidence
-from gateway.ike.proposals import describe, policy_text
+from gateway.ike.proposal_text import describe, policy_text
 from gateway.ike.states import State
 
 SLOW = "slow-handshake"

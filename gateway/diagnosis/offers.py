@@ -10,7 +10,7 @@ from gateway.ike.constants import ADDITIONAL_KE_TYPES, ProtocolId, TransformType
 from gateway.ike.crypto.protection import AEAD_CIPHERS
 from gateway.ike.payloads.security_association import Proposal, Transform
 from gateway.ike.policy import ProposalPolicy
-from gateway.ike.proposals import transform_name
+from gateway.ike.proposal_text import transform_name
 
 _MOST_NAMED = 16
 _KINDS = {

@@ -21,11 +21,10 @@ from gateway.ike.payloads.security_association import (
     proposals_to_bytes,
 )
 from gateway.ike.policy import ProposalPolicy
+from gateway.ike.proposal_text import TRANSFORM_NAMES, describe, encr_name, policy_text
 
 LAST_RESERVED_SPI = 255
 """ESP SPIs up to here are not to be used (RFC 4303 section 2.1)."""
-MAX_NAMED_TRANSFORMS = 100
-"""In the text of a refusal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class IkeSuite:
     def __str__(self) -> str:
         integrity = "" if self.integ is Integ.NONE else f"/{self.integ.name}"
         groups = "+".join(group.name for group in (self.group, *self.additional))
-        return f"{_encr_name(self.encr, self.key_bits)}{integrity}/PRF_{self.prf.name}/{groups}"
+        return f"{encr_name(self.encr, self.key_bits)}{integrity}/PRF_{self.prf.name}/{groups}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ class ChildSuite:
         integrity = "" if self.integ is Integ.NONE else f"/{self.integ.name}"
         groups = [group.name for group in (self.group, *self.additional) if group is not None]
         exchange = f"/{'+'.join(groups)}" if groups else ""
-        return f"{_encr_name(self.encr, self.key_bits)}{integrity}{exchange}{'/ESN' if self.esn else ''}"
+        return f"{encr_name(self.encr, self.key_bits)}{integrity}{exchange}{'/ESN' if self.esn else ''}"
 
 
 # --- The choice of an IKE SA's suite ------------------------------------------------------------------------
@@ -329,7 +328,7 @@ class _Chosen(Generic[_Suite]):
 
 def _is_understood(proposal: Proposal) -> bool:
     """A transform type that we do not know makes the whole proposal unacceptable (section 3.3.6)."""
-    return all(transform.type in _NAMES for transform in proposal.transforms)
+    return all(transform.type in TRANSFORM_NAMES for transform in proposal.transforms)
 
 
 def _choose_cipher(
@@ -406,64 +405,7 @@ def _first(preferred: Iterable[_T], offered: Iterable[Transform]) -> _T | None:
     return next((item for item in preferred if item in ids), None)
 
 
-# --- Text for the operator ------------------------------------------------------------------------------------
-
-_NAMES: dict[int, type[Encr | Prf | Integ | Group | Esn]] = {
-    TransformType.ENCR: Encr,
-    TransformType.PRF: Prf,
-    TransformType.INTEG: Integ,
-    TransformType.KE: Group,
-    TransformType.ESN: Esn,
-    **dict.fromkeys(ADDITIONAL_KE_TYPES, Group),
-}
-
-
 def _nothing_chosen(proposals: Sequence[Proposal], policy: ProposalPolicy) -> NoProposalChosen:
     return NoProposalChosen(
         f"offered {describe(proposals)}; allowed by policy {policy.name!r}: {policy_text(policy)}"
     )
-
-
-def describe(proposals: Sequence[Proposal]) -> str:
-    """What a peer offered, for the operator: `[AES_CBC_256 HMAC_SHA1_96 MODP_1024] [...]`.
-
-    Anyone can have this written into the audit log, so it has an end, beyond what any stock client offers.
-    """
-    parts, named = [], 0
-    for proposal in proposals:
-        if named == MAX_NAMED_TRANSFORMS:
-            parts.append("...")
-            break
-        names = [transform_name(transform) for transform in proposal.transforms[: MAX_NAMED_TRANSFORMS - named]]
-        named += len(names)
-        if len(names) < len(proposal.transforms):
-            names.append("...")
-        parts.append("[" + " ".join(names) + "]")
-    return " ".join(parts)
-
-
-def policy_text(policy: ProposalPolicy) -> str:
-    """What a policy allows, for the operator."""
-    names = [_encr_name(encr, bits) for encr, bits in policy.encr]
-    names += [item.name for items in (policy.integ, policy.prf, policy.groups) for item in items]
-    names += [f"ESP:{integ.name}" for integ in policy.esp_integ if integ not in policy.integ]
-    names += [f"ADDKE:{group.name}" for group in policy.additional]
-    return " ".join(names)
-
-
-def transform_name(transform: Transform) -> str:
-    """`AES_GCM_16_256`, `CURVE25519`, `ADDKE1:ML_KEM_768`, or the numbers of what we do not know."""
-    kind = _NAMES.get(transform.type)
-    if kind is None:
-        return f"type{transform.type}:{transform.id}"
-    try:
-        name = kind(transform.id).name
-    except ValueError:
-        name = f"{TransformType(transform.type).name}:{transform.id}"
-    if transform.type in ADDITIONAL_KE_TYPES:
-        name = f"{TransformType(transform.type).name}:{name.rpartition(':')[2]}"
-    return f"{name}_{transform.key_bits}" if transform.key_bits else name
-
-
-def _encr_name(encr: Encr, key_bits: int) -> str:
-    return f"{encr.name}_{key_bits}" if key_bits else encr.name

@@ -11,6 +11,7 @@ from gateway.ike.constants import ADDITIONAL_KE_TYPES, Encr, Group, Integ, Prf, 
 from gateway.ike.errors import InvalidKePayload, NoProposalChosen
 from gateway.ike.payloads.security_association import Proposal, Transform, parse_proposals, proposals_to_bytes
 from gateway.ike.policy import CNSA2, COMPATIBLE, MODERN, POLICIES, ProposalPolicy
+from gateway.ike.proposal_text import policy_text
 from gateway.ike.proposals import (
     ChildSuite,
     IkeSuite,
@@ -19,7 +20,6 @@ from gateway.ike.proposals import (
     choose_first_child,
     choose_ike,
     ike_offer,
-    policy_text,
 )
 from tests.unit.gateway.ike import offers
 from tests.unit.gateway.ike.offers import esp_proposal, ike_proposal

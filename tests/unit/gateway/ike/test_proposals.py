@@ -12,7 +12,8 @@ from gateway.ike.constants import Encr, Esn, Group, Integ, Prf, ProtocolId, Tran
 from gateway.ike.errors import InvalidKePayload, NoProposalChosen
 from gateway.ike.payloads.security_association import Proposal, Transform, parse_proposals, proposals_to_bytes
 from gateway.ike.policy import COMPATIBLE, MODERN
-from gateway.ike.proposals import MAX_NAMED_TRANSFORMS, IkeSuite, answer_ike, choose_first_child, choose_ike, describe
+from gateway.ike.proposal_text import MAX_NAMED_TRANSFORMS, describe
+from gateway.ike.proposals import IkeSuite, answer_ike, choose_first_child, choose_ike
 from tests.unit.gateway.ike import offers
 from tests.unit.gateway.ike.offers import esp_proposal, ike_proposal
 
