@@ -64,13 +64,12 @@ def quiet(gateway: Namespace) -> Carried:
 
 
 def leave_and_compare(client: StrongSwanClient, ostiary: Ostiary, device_id: str) -> TunnelSession:
-    """Disconnect; the accounting must have what the kernels of both ends have counted, and the kernel no more of it.
+    """Disconnect; the accounting must have what the gateway's kernel has counted.
 
     Only for a client that is alone, and whose SAs were not rekeyed: the kernel forgets what old ones carried.
     """
     live = ostiary.live_session(device_id)
     kernel = quiet(ostiary.namespace)
-    assert carried_at_client(client.namespace) == kernel
     client.terminate()
     session = ostiary.wait_for_session(lambda row: row.id == live.id and row.ended_at is not None, "that has ended")
     assert Carried(session.packets_in, session.bytes_in, session.packets_out, session.bytes_out) == kernel
