@@ -60,13 +60,9 @@ class Reqids:
     """
 
     def __init__(self, xfrm_id: int) -> None:
+        self.xfrm_id = xfrm_id
         self._base = xfrm_id << 24
         self._used: set[int] = set()
-
-    @property
-    def guard(self) -> int:
-        """Of policies that let nothing through; no state has it."""
-        return self._base
 
     def __contains__(self, reqid: object) -> bool:
         """Whether it is one of ours."""

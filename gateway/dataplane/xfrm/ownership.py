@@ -1,8 +1,9 @@
 """What in the kernel is this gateway's: how that is told, and what a gateway that was killed has left behind.
 
-Every state and policy has a reqid whose first octet is `gateway.xfrm_id`. What has another one belongs to another
-program, and is never touched. That no living gateway has the same number is made sure by a socket with a name in
-the network namespace, which the kernel takes away with the process that holds it.
+Every state and policy has a reqid whose first octet is `gateway.xfrm_id`; the policies of last resort, which have no
+reqid, have it in their priority. What has neither belongs to another program, and is never touched. That no living
+gateway has the same number is made sure by a socket with a name in the network namespace, which the kernel takes away
+with the process that holds it.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from dataclasses import dataclass
 
 from core.errors import OstiaryError
 from gateway.dataplane.interface import Network
+from gateway.dataplane.links import gateway_address
 from gateway.dataplane.xfrm.explain import explain, explain_policy
 from gateway.dataplane.xfrm.lineages import Reqids
-from gateway.dataplane.xfrm.policies import LAST_RESORT, PolicyKey, Template, new_policy
+from gateway.dataplane.xfrm.policies import PolicyKey, last_resort_policy
 from gateway.dataplane.xfrm.selectors import Selector
 from gateway.dataplane.xfrm.sockets import Request, XfrmSocket
 from gateway.dataplane.xfrm.structures import Action, Command, Direction
@@ -68,17 +70,15 @@ class Leftovers:
 def remove_leftovers(xfrm: XfrmSocket, reqids: Reqids) -> Leftovers:
     """Remove every state and policy with a reqid of ours; call it while none of them is in use.
 
-    Policies go first but for those that block, which come last: a client's packets are not let through in the clear
-    in between.
+    The policies of last resort go last: packets of clients are not let through in the clear in between.
 
     Raises:
         KernelSilent: no answer.
     """
     states = [state.id for state in xfrm.dump_states() if state.is_esp and state.reqid in reqids]
-    policies = [
-        policy for policy in xfrm.dump_policies() if policy.reqids and all(r in reqids for r in policy.reqids)
-    ]
-    policies.sort(key=lambda policy: policy.reqids[0] == reqids.guard)
+    found = xfrm.dump_policies()
+    policies = [policy for policy in found if policy.reqids and all(reqid in reqids for reqid in policy.reqids)]
+    policies += [policy for policy in found if policy.is_last_resort(reqids.xfrm_id)]
     requests: list[Request] = [(Command.DELSA, one.to_bytes()) for one in states]
     requests += [(Command.DELPOLICY, policy.delete()) for policy in policies]
     gone = [verdict.code in _GONE for verdict in xfrm.execute(requests)]
@@ -95,10 +95,10 @@ def guard(xfrm: XfrmSocket, reqids: Reqids, pools: Iterable[Network], *, through
         OstiaryError: it can't.
         KernelSilent: no answer.
     """
-    requests: list[Request] = []
-    for key in _guard_keys(pools, through_interface):
-        body = new_policy(key, Template(reqids.guard), if_id=0, action=Action.BLOCK, priority=LAST_RESORT)
-        requests.append((Command.NEWPOLICY, body))
+    requests: list[Request] = [
+        (Command.NEWPOLICY, last_resort_policy(key, action, reqids.xfrm_id))
+        for key, action in _guards(pools, through_interface)
+    ]
     for verdict in xfrm.execute(requests):
         if verdict.code:
             reason = explain_policy(verdict) if verdict.code == errno.EEXIST else explain(verdict, "a policy")
@@ -108,11 +108,16 @@ def guard(xfrm: XfrmSocket, reqids: Reqids, pools: Iterable[Network], *, through
             )
 
 
-def _guard_keys(pools: Iterable[Network], through_interface: bool) -> Iterable[PolicyKey]:
+def _guards(pools: Iterable[Network], through_interface: bool) -> Iterable[tuple[PolicyKey, Action]]:
     for pool in pools:
         network, prefix = int(pool.network_address), pool.prefixlen
+        own, bits = int(gateway_address(pool)), pool.max_prefixlen
+        # The gateway's own address is in the pool too; with itself it speaks in the clear.
+        with_itself = Selector(pool.version, own, bits, own, bits)
         from_clients = Selector(pool.version, network, prefix, 0, 0)
-        yield Direction.IN, from_clients
-        yield Direction.FWD, from_clients
+        yield (Direction.IN, with_itself), Action.ALLOW
+        yield (Direction.IN, from_clients), Action.BLOCK
+        yield (Direction.FWD, from_clients), Action.BLOCK
         if not through_interface:
-            yield Direction.OUT, Selector(pool.version, 0, 0, network, prefix)
+            yield (Direction.OUT, with_itself), Action.ALLOW
+            yield (Direction.OUT, Selector(pool.version, 0, 0, network, prefix)), Action.BLOCK

@@ -24,7 +24,7 @@ from gateway.dataplane.xfrm.explain import explain_policy
 from gateway.dataplane.xfrm.lineages import Lineage, Reqids
 from gateway.dataplane.xfrm.netlink import MalformedNetlink, Message, Verdict
 from gateway.dataplane.xfrm.pair import Pair
-from gateway.dataplane.xfrm.policies import Change, PolicyTable
+from gateway.dataplane.xfrm.policies import Change, PolicyKey, PolicyTable
 from gateway.dataplane.xfrm.sockets import EventsLost, KernelSilent, XfrmEvents, XfrmSocket
 from gateway.dataplane.xfrm.state_table import StateTable
 from gateway.dataplane.xfrm.states import parse_expiry, parse_mapping
@@ -254,18 +254,19 @@ class KernelPlane:
             DataPlaneError: it can't.
         """
         before = self._policies.claim(lineage.number)
-        failed = self._refusal(self._policies.set(lineage.number, lineage.claim()))
-        if failed is not None:
-            self._refusal(self._policies.set(lineage.number, before))
-            raise DataPlaneError(f"{lineage.pairs[-1].name}: {explain_policy(failed)}")
+        refused = self._tell(self._policies.set(lineage.number, lineage.claim()))
+        if refused:
+            # What was refused is not undone: it would be another program's policy that goes.
+            self._tell([change for change in self._policies.set(lineage.number, before) if change.key not in refused])
+            raise DataPlaneError(f"{lineage.pairs[-1].name}: {explain_policy(next(iter(refused.values())))}")
 
-    def _refusal(self, changes: Sequence[Change]) -> Verdict | None:
-        """Tell the kernel; the first of these that it refuses."""
+    def _tell(self, changes: Sequence[Change]) -> dict[PolicyKey, Verdict]:
+        """Tell the kernel; what it refuses, and why."""
         try:
             verdicts = self._xfrm.execute([(change.command, change.body) for change in changes])
         except KernelSilent as error:
-            return Verdict(errno.EIO, str(error))
-        return next((verdict for verdict in verdicts if verdict.code), None)
+            return {change.key: Verdict(errno.EIO, str(error)) for change in changes}
+        return {change.key: verdict for change, verdict in zip(changes, verdicts, strict=True) if verdict.code}
 
     def _take_down(self, pair: Pair) -> None:
         """Remove all of a pair from the kernel, with its last counters; what fails is logged."""
@@ -279,9 +280,8 @@ class KernelPlane:
         self._waiting.pop(pair.sa.spi_in, None)
         lineage = self._lineages[pair.sa.lineage]
         lineage.remove(pair)
-        failed = self._refusal(self._policies.set(lineage.number, lineage.claim()))
-        if failed is not None:
-            _log.error("policies that should go", child_sa=pair.name, error=explain_policy(failed))
+        for verdict in self._tell(self._policies.set(lineage.number, lineage.claim())).values():
+            _log.error("a policy that should go", child_sa=pair.name, error=explain_policy(verdict))
         if not lineage.pairs:
             del self._lineages[lineage.number]
             self._reqids.give_back(lineage.reqid)

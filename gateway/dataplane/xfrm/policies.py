@@ -16,7 +16,6 @@ from gateway.dataplane.xfrm.structures import (
     LIFETIME_LIMITS,
     MODE_TUNNEL,
     POLICY_BYTES,
-    POLICY_ICMP,
     POLICY_ID_TAIL,
     POLICY_TAIL,
     SELECTOR,
@@ -34,8 +33,7 @@ _UNLIMITED = LIFETIME_LIMITS.pack(*[INFINITE] * 4, 0, 0, 0, 0)
 _ANY_ALGORITHM = 0xFFFF_FFFF
 _LEAST_SPECIFIC = 0x4000
 """Priority, of which the lower one wins, of a policy that looks at nothing."""
-LAST_RESORT = 0x7FFF_FFFF
-"""Priority of a policy that catches what no other takes."""
+_LAST_RESORT = 0x7FFF_0000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,34 +70,33 @@ PolicyKey = tuple[Direction, Selector]
 """Of which the kernel has at most one."""
 
 
-def new_policy(
-    key: PolicyKey,
-    template: Template,
-    *,
-    if_id: int,
-    action: Action = Action.ALLOW,
-    priority: int | None = None,
-) -> bytes:
-    """Body of NEWPOLICY and UPDPOLICY."""
-    direction, selector = key
-    # An ICMP error on a packet that was allowed is sent to the client, whoever reports it: path MTU discovery needs
-    # that. Inward, errors have to fit the selectors like every packet.
-    flags = POLICY_ICMP if direction is Direction.OUT and action is Action.ALLOW else 0
-    body = (
-        selector.to_bytes()
-        + _UNLIMITED
-        + bytes(LIFETIME_CURRENT.size)
-        + POLICY_TAIL.pack(
-            _LEAST_SPECIFIC - selector.specificity if priority is None else priority,
-            0,
-            direction,
-            action,
-            flags,
-            0,
-        )
+def new_policy(key: PolicyKey, template: Template, *, if_id: int) -> bytes:
+    """Body of NEWPOLICY and UPDPOLICY: these packets, and only by ESP."""
+    _, selector = key
+    return (
+        _policy(key, Action.ALLOW, _LEAST_SPECIFIC - selector.specificity)
         + attribute(Attribute.TMPL, template.to_bytes(selector.family))
+        + _if_id(if_id)
     )
-    return body + _if_id(if_id)
+
+
+def last_resort_policy(key: PolicyKey, action: Action, xfrm_id: int) -> bytes:
+    """Body of NEWPOLICY: what becomes of packets that no other policy takes.
+
+    It has no template, and so no reqid; that it is ours can be seen from its priority.
+    """
+    return _policy(key, action, _last_resort_priority(action, xfrm_id))
+
+
+def _last_resort_priority(action: int, xfrm_id: int) -> int:
+    """Those that allow come before those that block."""
+    return _LAST_RESORT | xfrm_id << 8 | action
+
+
+def _policy(key: PolicyKey, action: Action, priority: int) -> bytes:
+    direction, selector = key
+    tail = POLICY_TAIL.pack(priority, 0, direction, action, 0, 0)
+    return selector.to_bytes() + _UNLIMITED + bytes(LIFETIME_CURRENT.size) + tail
 
 
 def delete_policy(key: PolicyKey, *, if_id: int) -> bytes:
@@ -123,6 +120,12 @@ class FoundPolicy:
     reqids: tuple[int, ...]
     """Of its templates."""
     if_id: int
+    action: int
+    priority: int
+
+    def is_last_resort(self, xfrm_id: int) -> bool:
+        """Whether `last_resort_policy` made it, for this number."""
+        return not self.reqids and self.priority == _last_resort_priority(self.action, xfrm_id)
 
     def delete(self) -> bytes:
         """Body of DELPOLICY."""
@@ -137,14 +140,14 @@ def parse_policy(body: bytes) -> FoundPolicy:
     """
     if len(body) < POLICY_BYTES:
         raise MalformedNetlink("policy too short")
-    _, index, direction, *_ = POLICY_TAIL.unpack_from(body, POLICY_BYTES - POLICY_TAIL.size)
+    priority, index, direction, action, *_ = POLICY_TAIL.unpack_from(body, POLICY_BYTES - POLICY_TAIL.size)
     attributes = parse_attributes(body[POLICY_BYTES:])
     templates = attributes.get(Attribute.TMPL, b"")
     if len(templates) % TEMPLATE.size:
         raise MalformedNetlink("policy templates")
     reqids = tuple(fields[5] for fields in TEMPLATE.iter_unpack(templates))
     if_id = int.from_bytes(attributes.get(Attribute.IF_ID, b""), _NATIVE)
-    return FoundPolicy(body[: SELECTOR.size], direction, index, reqids, if_id)
+    return FoundPolicy(body[: SELECTOR.size], direction, index, reqids, if_id, action, priority)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +169,7 @@ class Change:
     """One message that makes the kernel's policies what the table says."""
 
     command: Command
+    key: PolicyKey
     body: bytes
 
 
@@ -226,6 +230,6 @@ class PolicyTable:
                     gone.append(key)
             elif after != before:
                 command = Command.NEWPOLICY if before is None else Command.UPDPOLICY
-                yield Change(command, new_policy(key, after, if_id=self._if_id))
+                yield Change(command, key, new_policy(key, after, if_id=self._if_id))
         for key in gone:
-            yield Change(Command.DELPOLICY, delete_policy(key, if_id=self._if_id))
+            yield Change(Command.DELPOLICY, key, delete_policy(key, if_id=self._if_id))

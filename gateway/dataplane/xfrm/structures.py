@@ -75,7 +75,6 @@ class Action(IntEnum):
 
 
 STATE_AF_UNSPEC, STATE_ESN = 32, 128
-POLICY_ICMP = 2
 
 SELECTOR = struct.Struct("=16s16s 2s2s2s2s HBBB 3x iI")
 """struct xfrm_selector: destination, source; destination port and mask, source port and mask; family, prefix lengths

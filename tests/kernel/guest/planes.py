@@ -17,6 +17,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache
 from ipaddress import ip_address, ip_network
 from types import TracebackType
 from typing import Any, Self
@@ -139,8 +140,9 @@ class Road:
     inside: Namespace
 
 
+@cache
 def build_road(lab: Lab) -> Road:
-    """Build the picture above, without the planes."""
+    """Build the picture above, without the planes; once for a lab."""
     client, gateway, inside = (
         lab.namespace("roamer"),
         lab.namespace("plane", forwarding=True),
