@@ -88,6 +88,18 @@ def get_handshake(session: Session, reference: str) -> HandshakeRecord:
     return found
 
 
+def explained(session: Session, sign_in_ids: Sequence[str]) -> set[str]:
+    """Those of the sign-ins that there is an explanation of."""
+    query = select(HandshakeRecord.sign_in_id).where(HandshakeRecord.sign_in_id.in_(sign_in_ids))
+    return set(session.scalars(query))
+
+
+def advice_and_command(step: str) -> tuple[str, str]:
+    """A step of an advice, and the command in it, to be copied: it stands at the end, and no full stop after it."""
+    text, colon, command = step.partition(": ")
+    return (step, "") if step.endswith(".") or not colon else (f"{text}:", command)
+
+
 def known_values(session: Session) -> tuple[Sequence[str], Sequence[str]]:
     """The causes and the clients that there are explanations of, in order."""
     causes = session.scalars(select(HandshakeRecord.cause).distinct().order_by(HandshakeRecord.cause)).all()

@@ -194,7 +194,7 @@ class HandshakeReport:
     explanation: str
     """A sentence or two: what happened."""
     advice: tuple[str, ...] = ()
-    """What to do about it, a step each."""
+    """What to do about it, a step each: a sentence, or words, a colon and a command without a full stop."""
     offered: str = ""
     """What the client offered or asked for, where that was the matter."""
     allowed: str = ""

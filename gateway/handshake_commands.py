@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -127,12 +127,23 @@ def _show_one(row: HandshakeRecord, as_json: bool) -> None:
     else:
         _say(f"{_moment(row.last_at)} UTC")
     _show_part("What happened", [row.explanation])
-    _show_part("What to do", [f"{number}. {step}" for number, step in enumerate(row.advice, start=1)])
+    _show_part("What to do", _steps(row.advice))
     _show_part("Offered or asked for", [row.offered] if row.offered else [])
     _show_part("Allowed", [row.allowed] if row.allowed else [])
     width = max((len(name) for name, _ in row.facts), default=0)
     _show_part("Facts", [f"{name:<{width}}  {value}" for name, value in row.facts])
     _show_part("In the order of time", [f"{after_ms:>8} ms  {what}" for after_ms, what in row.timeline])
+
+
+def _steps(advice: Iterable[str]) -> Iterator[str]:
+    """Commands stand in lines of their own."""
+    from aaa.handshakes import advice_and_command
+
+    for number, step in enumerate(advice, start=1):
+        text, command = advice_and_command(step)
+        yield f"{number}. {text}"
+        if command:
+            yield f"       {command}"
 
 
 def _show_part(title: str, lines: Iterable[str]) -> None:

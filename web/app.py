@@ -13,6 +13,7 @@ from web.console.account import account
 from web.console.audit import audit
 from web.console.device_changes import device_changes
 from web.console.devices import devices
+from web.console.handshakes import handshakes
 from web.console.overview import overview
 from web.console.sessions import sessions
 from web.console.users import users
@@ -74,6 +75,7 @@ def create_app(runtime: Runtime) -> Flask:
         enrolment,
         overview,
         sessions,
+        handshakes,
         devices,
         device_changes,
         audit,

@@ -15,7 +15,14 @@ _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _JUST_NOW = timedelta(seconds=5)
 _SPANS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
-METHODS = {"eap-mschapv2": "EAP-MSCHAPv2", "eap-tls": "EAP-TLS", "certificate": "Certificate"}
+METHODS = {
+    "eap-mschapv2": "EAP-MSCHAPv2",
+    "eap-tls": "EAP-TLS",
+    "certificate": "Certificate",
+    "certificate+eap-mschapv2": "Certificate, then EAP-MSCHAPv2",
+    "certificate+eap-tls": "Certificate, then EAP-TLS",
+    "psk": "Pre-shared key",
+}
 ACTIONS = {
     "ca.create": "CA created",
     "ca.renew": "CA renewed",
@@ -46,6 +53,27 @@ ACTIONS = {
     "user.set-password": "Password set",
     "user.set-role": "Role changed",
 }
+HANDSHAKE_CAUSES = {
+    "access": "Access rules",
+    "address-pool": "Address pool",
+    "backend": "Database",
+    "client": "Client",
+    "client-certificate": "Client certificate",
+    "cookie": "Cookie",
+    "credential": "User or code",
+    "eap": "EAP",
+    "fragment": "Lost fragment",
+    "gateway": "Gateway",
+    "gateway-certificate": "Gateway certificate",
+    "identity": "Identity",
+    "limit": "Limit",
+    "network": "Network, NAT",
+    "proposal": "Algorithms",
+    "protocol": "Protocol",
+    "resumption": "Resumption",
+    "traffic-selectors": "Traffic selectors",
+}
+"""As `gateway.diagnosis.causes` names them."""
 DATA_PLANES = {"kernel": "Kernel ESP", "userspace": "Userspace ESP"}
 
 
@@ -191,4 +219,5 @@ def install(app: Flask) -> None:
     ):
         app.add_template_filter(function)
     app.add_template_filter(lambda method: METHODS.get(method, method), "method_name")
+    app.add_template_filter(lambda cause: HANDSHAKE_CAUSES.get(cause, cause), "handshake_cause")
     app.add_template_filter(lambda plane: DATA_PLANES.get(plane, plane or "unknown"), "data_plane_name")

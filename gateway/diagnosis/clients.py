@@ -140,7 +140,7 @@ _TRUST: dict[Family, tuple[str, ...]] = {
         _ROOT,
     ),
     Family.LIBRESWAN: (
-        "Import the root certificate: certutil -A -d sql:/var/lib/ipsec/nss -n ostiary -t CT,, -i ostiary-root.pem.",
+        "Import the root certificate: certutil -A -d sql:/var/lib/ipsec/nss -n ostiary -t CT,, -i ostiary-root.pem",
         "In ipsec.conf: rightid=@{name}.",
         _ROOT,
     ),

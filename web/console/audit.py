@@ -17,6 +17,7 @@ from core.audit import AuditError, AuditEvent, newest_hash, verify_chain
 from core.clock import utc_now
 from posture.models import Device
 from web.access import Permission, requires
+from web.console.handshakes import explained_sign_ins
 from web.context import runtime
 from web.forms import Form, FormError, OptionalLine, read_query
 
@@ -81,6 +82,7 @@ def show() -> ResponseReturnValue:
         shown = found[:PAGE]
         actions = session.scalars(select(AuditEvent.action).distinct().order_by(AuditEvent.action)).all()
         device_ids = _device_ids(session, [event.target for event in shown])
+        explained_ids = explained_sign_ins(session, shown)
         chain = _chain(session)
     older = wanted.address(before=shown[-1].id) if len(found) > PAGE else None
     return render_template(
@@ -91,6 +93,7 @@ def show() -> ResponseReturnValue:
         events=shown,
         actions=actions,
         device_ids=device_ids,
+        explained_ids=explained_ids,
         chain=chain,
         newer_url=wanted.address() if wanted.before else None,
         older_url=older,

@@ -24,6 +24,7 @@ from pki.certificates import list_certificates, state_of
 from pki.models import Certificate
 from posture.models import Device
 from web.access import Permission, requires
+from web.console.handshakes import explained_sign_ins
 from web.context import runtime
 from web.forms import Form, FormError, OptionalLine, read_query
 
@@ -119,6 +120,8 @@ def device_page(device_id: str, **extra: Any) -> str:
         about = AuditEvent.target.in_((f"device:{name}", f"device:{device_id}")) | (
             AuditEvent.actor == f"device:{name}"
         )
+        events = session.scalars(select(AuditEvent).where(about).order_by(AuditEvent.id.desc()).limit(EVENTS_LISTED))
+        listed = events.all()
         return render_template(
             "console/device.html",
             device=known.device,
@@ -127,10 +130,9 @@ def device_page(device_id: str, **extra: Any) -> str:
             code_expires_at=known.code_expires_at,
             certificates=[(row, state_of(row, now)) for row in known.certificates[:CERTIFICATES_LISTED]],
             device_sessions=known.recent_sessions,
-            events=session.scalars(
-                select(AuditEvent).where(about).order_by(AuditEvent.id.desc()).limit(EVENTS_LISTED)
-            ).all(),
+            events=listed,
             device_ids={},
+            explained_ids=explained_sign_ins(session, listed),
             **extra,
         )
 

@@ -94,8 +94,8 @@ def test_one_in_detail() -> None:
             "Facts",
             "In the order of time",
         ]
-        # A command is one line, to be copied.
-        assert "  1. Run this: Set-VpnConnectionIPsecConfiguration -Force\n  2. Or that." in text
+        # A command is a line of its own, to be copied.
+        assert "  1. Run this:\n         Set-VpnConnectionIPsecConfiguration -Force\n  2. Or that." in text
         assert "  from  198.51.100.7:500\n  NAT   none" in text
         assert "         0 ms  IKE_SA_INIT on port 500" in text
 
