@@ -165,8 +165,6 @@ class Initiator:
         """Requests of the gateway that were answered (liveness checks)."""
         self.told_in_the_clear = 0
         """Answers that were not protected, though there are keys."""
-        self.gateway_request = Payloads({})
-        """The newest of them."""
         self._ke_group = config.ke_group or config.suite.group
         self._cookie = b""
         self.message_id = 0
@@ -178,6 +176,8 @@ class Initiator:
         """The two messages of IKE_SA_INIT, which AUTH covers."""
         self._gateway_fragments = False
         self.sign_in = SignIn(self)
+        self.first_notifies: list[tuple[PayloadType, bytes]] = []
+        """What IKE_SA_INIT says beside the usual."""
 
     # --- Driver surface ---
 
@@ -209,6 +209,7 @@ class Initiator:
         announced = self.config.announce_intermediate
         if announced or (announced is None and self.suite.additional):
             payloads.append(notify_payload(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED))
+        payloads += self.first_notifies
         self.init_request = clear_message(self.spi_i, bytes(8), ExchangeType.IKE_SA_INIT, Flag.INITIATOR, 0, payloads)
         self._outgoing.append(self.init_request)
 
@@ -279,7 +280,6 @@ class Initiator:
             return
         self._peer_next_id += 1
         self.requests_seen += 1
-        self.gateway_request = payloads
         self.gateways_request = payloads
         self._cached = self.answer_request(header)
         self._outgoing += self._cached

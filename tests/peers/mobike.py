@@ -65,7 +65,8 @@ class MobileInitiator(Initiator):
     def answer_request(self, header: Header) -> list[bytes]:
         """COOKIE2 goes back."""
         assert self.channel is not None
-        notifies = [Notify.parse(body) for body in self.gateway_request.all(PayloadType.NOTIFY)]
+        assert self.gateways_request is not None
+        notifies = [Notify.parse(body) for body in self.gateways_request.all(PayloadType.NOTIFY)]
         self.asked.append(notifies)
         answer = [
             notify_payload(NotifyType.COOKIE2, cookie)
