@@ -17,7 +17,7 @@ from gateway.ike.events import ChildRefused, CloseCause, SaClosed, SaRekeyed
 from gateway.ike.exchanges.create_child_sa import CreateChild
 from gateway.ike.exchanges.ike_followup_ke import WAIT_S, Followups
 from gateway.ike.exchanges.rekey_ike import RekeyIke
-from gateway.ike.message import Header, Payloads
+from gateway.ike.message import Header, Payloads, chain
 from gateway.ike.payloads.ke import KeyExchange
 from gateway.ike.payloads.notify import Notify, notify_payload
 from gateway.ike.policy import CNSA2, MODERN
@@ -389,6 +389,24 @@ class TestRequestsThatAreWrong:
         assert pair.left.carried == {}
         assert pair.left.responder._child_spis == set()
 
+    def test_every_truncation_of_the_inner_payloads(self) -> None:
+        first, plain = chain(
+            [
+                notify_payload(NotifyType.ADDITIONAL_KEY_EXCHANGE, bytes(16)),
+                (PayloadType.KE, KeyExchange(K768, bytes(1184)).to_bytes()),
+            ]
+        )
+        for size in (*range(32), 600, len(plain) - 1):
+            pair = hybrid()
+            rekey_child(pair, pair.right)
+            deliver_all(pair, pair.left)
+            channel, message_id = pair.right.sa.channel, pair.right.sa.own.next_id
+            assert channel is not None
+            channel.fragmentation = False
+            cut = channel.seal_plain(ExchangeType.IKE_FOLLOWUP_KE, message_id, first, plain[:size], response=False)
+            pair.arrive(pair.left, cut[0])
+            assert [event.cause for event in pair.left.seen(SaClosed)] == [CloseCause.PROTOCOL_ERROR]
+
     def test_in_a_handshake(self) -> None:
         pair = hybrid()
         sa = pair.left.sa
@@ -409,7 +427,10 @@ class TestAnswersThatAreWrong:
         ],
     )
     def test_no_proper_key_exchange(self, payloads: list[tuple[PayloadType, bytes]]) -> None:
-        followups = Followups((K768, K1024), Payloads({PayloadType.NOTIFY: [notify_payload(NotifyType.ADDITIONAL_KEY_EXCHANGE, b"link")[1]]}))
+        followups = Followups(
+            (K768, K1024),
+            Payloads({PayloadType.NOTIFY: [notify_payload(NotifyType.ADDITIONAL_KEY_EXCHANGE, b"link")[1]]}),
+        )
         followups.request()
         answer = Payloads({kind: [body] for kind, body in payloads})
         # The last one is a proper value, but without a link to the next exchange.
