@@ -14,6 +14,7 @@ from typing import Any
 from tests.bench.contenders import Contender, OstiaryContender, StrongSwanContender
 from tests.bench.handshakes import HandshakeResult, measure_handshakes
 from tests.bench.throughput import ThroughputResult, measure_throughput
+from tests.bench.upkeep import UpkeepResult, measure_upkeep
 from tests.lab.namespaces import Lab
 from tests.lab.processes import LabError
 from tests.lab.topology import build_site
@@ -30,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             contenders = [both[name] for name in both if options.only in (None, name)]
             handshakes: list[HandshakeResult] = []
             throughput: list[ThroughputResult] = []
-            if options.part != "throughput":
+            upkeep: list[UpkeepResult] = []
+            if options.part in ("all", "handshakes"):
                 for concurrency in options.concurrency:
                     handshakes += measure_handshakes(
                         lab,
@@ -40,35 +42,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         count=options.handshakes,
                         concurrency=concurrency,
                     )
-            if options.part != "handshakes":
+            if options.part in ("all", "upkeep"):
+                upkeep = measure_upkeep(
+                    lab, site, contenders, rounds=options.rounds, clients=options.clients, times=options.times
+                )
+            if options.part in ("all", "throughput"):
                 throughput = measure_throughput(lab, site, contenders, rounds=options.rounds, seconds=options.seconds)
             ostiary.close()
     except LabError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     if options.json:
-        print(json.dumps(_as_json(options, handshakes, throughput), indent=2))
+        print(json.dumps(_as_json(options, handshakes, upkeep, throughput), indent=2))
     else:
-        _print_text(options, handshakes, throughput)
+        _print_text(options, handshakes, upkeep, throughput)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("part", nargs="?", choices=("all", "handshakes", "throughput"), default="all")
+    parser.add_argument("part", nargs="?", choices=("all", "handshakes", "upkeep", "throughput"), default="all")
     parser.add_argument("--only", choices=("ostiary", "strongswan"), help="measure one of them, without ratios")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contender (%(default)s)")
     parser.add_argument("--handshakes", type=int, default=2000, help="in each turn (%(default)s)")
     parser.add_argument(
         "--concurrency", type=int, nargs="+", default=(16, 64), help="handshakes at a time; each is measured (16 64)"
     )
+    parser.add_argument("--clients", type=int, default=50, help="whose SAs are rekeyed and moved (%(default)s)")
+    parser.add_argument("--times", type=int, default=20, help="how often each (%(default)s)")
     parser.add_argument("--seconds", type=int, default=5, help="of each TCP stream (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
     return parser
 
 
 def _print_text(
-    options: argparse.Namespace, handshakes: Sequence[HandshakeResult], throughput: Sequence[ThroughputResult]
+    options: argparse.Namespace,
+    handshakes: Sequence[HandshakeResult],
+    upkeep: Sequence[UpkeepResult],
+    throughput: Sequence[ThroughputResult],
 ) -> None:
     print(f"{_machine()}, {options.rounds} turns each, medians")
     for concurrency in options.concurrency:
@@ -81,6 +92,14 @@ def _print_text(
             best = min(item.median_ms for item in result.rounds)
             print(f"  {result.name:<11}{result.per_cpu_s:8.0f}   turns: {turns}; one takes {best:.1f} ms")
         _print_ratio([result.per_cpu_s for result in results])
+    for task, title in (("rekeying", "Child SAs rekeyed"), ("move", "MOBIKE updates")):
+        figures = [result for result in upkeep if result.task == task]
+        if figures:
+            print(f"\n{title} per CPU second of the responder ({options.clients} clients)")
+        for figure in figures:
+            turns = ", ".join(f"{value:.0f}" for value in figure.per_cpu_s_of_rounds)
+            print(f"  {figure.name:<11}{figure.per_cpu_s:8.0f}   turns: {turns}")
+        _print_ratio([figure.per_cpu_s for figure in figures])
     if throughput:
         print("\nMbit/s of one TCP stream through the tunnel, client strongSwan with libipsec")
         for row in throughput:
@@ -99,11 +118,15 @@ def _machine() -> str:
 
 
 def _as_json(
-    options: argparse.Namespace, handshakes: Sequence[HandshakeResult], throughput: Sequence[ThroughputResult]
+    options: argparse.Namespace,
+    handshakes: Sequence[HandshakeResult],
+    upkeep: Sequence[UpkeepResult],
+    throughput: Sequence[ThroughputResult],
 ) -> dict[str, Any]:
     return {
         "machine": _machine(),
         "handshakes": [{**asdict(result), "per_cpu_s": result.per_cpu_s} for result in handshakes],
+        "upkeep": [{**asdict(result), "per_cpu_s": result.per_cpu_s} for result in upkeep],
         "throughput": [
             {
                 **asdict(row),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import selectors
 import socket
 import time
@@ -32,14 +33,16 @@ class Target:
     password: str
 
 
-class _Slot:
+class Slot:
     """One client at a time: a socket, and the handshake that goes on over it.
 
     IKE_SA_INIT goes to port 500 and the rest to 4500, from one port of our own, as through a NAT.
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, initiator: type[Initiator] = Initiator, *, childless: bool = False) -> None:
         self.target = target
+        self._childless = childless
+        self._initiator = initiator
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.setblocking(False)
         self.socket.bind((target.local_address, 0))
@@ -57,7 +60,7 @@ class _Slot:
         self.initiator = self._new()
         self.started_at = time.monotonic()
         self.initiator.start()
-        self._flush()
+        self.flush()
 
     def receive(self) -> None:
         """Take what has arrived, answer it.
@@ -75,7 +78,7 @@ class _Slot:
             self.initiator.receive_datagram(data)
             if self.initiator.phase is Phase.FAILED:
                 raise LabError(f"the gateway refused the load generator: {self.initiator.error}")
-            self._flush()
+            self.flush()
 
     @property
     def established(self) -> bool:
@@ -87,10 +90,11 @@ class _Slot:
             identity=Identification.fqdn(self.target.user),
             gateway_identity=Identification.fqdn(self.target.remote_identity),
             eap=MsChapV2Peer(self.target.user, self.target.password),
+            childless=self._childless,
         )
-        return Initiator(config, self.path)
+        return self._initiator(config, self.path, os.urandom)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         for datagram in self.initiator.datagrams_to_send():
             if self.initiator.phase is Phase.INIT:
                 self.socket.sendto(datagram, (self.target.remote_address, IKE_PORT))
@@ -104,7 +108,7 @@ def run_handshakes(target: Target, *, count: int, concurrency: int) -> list[floa
     Raises:
         LabError: one was refused, or not done in time.
     """
-    slots = [_Slot(target) for _ in range(min(concurrency, count))]
+    slots = [Slot(target) for _ in range(min(concurrency, count))]
     try:
         return list(_run(slots, count))
     finally:
@@ -112,7 +116,7 @@ def run_handshakes(target: Target, *, count: int, concurrency: int) -> list[floa
             slot.socket.close()
 
 
-def _run(slots: list[_Slot], count: int) -> Iterator[float]:
+def _run(slots: list[Slot], count: int) -> Iterator[float]:
     to_start = count - len(slots)
     busy = set(slots)
     with selectors.DefaultSelector() as selector:
