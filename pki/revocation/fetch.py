@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 import threading
@@ -232,5 +233,5 @@ def _explained(error: OSError | EOFError) -> str:
         return f"its TLS certificate is not accepted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         return f"TLS failed: {error.reason}"
-    text = error.strerror if isinstance(error, OSError) else None
-    return f"it can't be reached: {text or type(error).__name__}"
+    number = error.errno if isinstance(error, OSError) else None
+    return f"it can't be reached: {os.strerror(number) if number else type(error).__name__}"

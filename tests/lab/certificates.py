@@ -18,6 +18,11 @@ from tests.lab.processes import LabError
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 KeyKind = Literal["p256", "p384", "rsa2048", "rsa4096", "ed25519"]
 _DAY = timedelta(days=1)
+_PURPOSES = {
+    "server": ExtendedKeyUsageOID.SERVER_AUTH,
+    "client": ExtendedKeyUsageOID.CLIENT_AUTH,
+    "ocsp": ExtendedKeyUsageOID.OCSP_SIGNING,
+}
 
 
 def new_key(kind: KeyKind = "p256") -> PrivateKey:
@@ -82,29 +87,50 @@ class LabAuthority:
         certificate = _builder(subject, subject, key, now() - _DAY, now() + 365 * _DAY)
         return cls(_as_authority(certificate).sign(key, _hash_for(key)), key)
 
+    def below(self, name: str, *extensions: x509.ExtensionType, kind: KeyKind = "p256") -> Self:
+        """A new authority that this one certifies."""
+        key = new_key(kind)
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        builder = _builder(subject, self.certificate.subject, key, now() - _DAY, now() + 365 * _DAY)
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=False)
+        certificate = _as_authority(builder).sign(self.key, _hash_for(self.key))
+        return type(self)(certificate, key, (certificate, *self.chain))
+
     def issue(
         self,
         common_name: str,
         names: Sequence[x509.GeneralName],
-        *,
-        usage: Literal["server", "client"],
+        *extensions: x509.ExtensionType,
+        usage: Literal["server", "client", "ocsp"],
         key: PrivateKey | None = None,
         not_before: datetime | None = None,
         not_after: datetime | None = None,
     ) -> Identity:
-        """An end-entity certificate, valid from yesterday for a year unless dates are given."""
+        """An end-entity certificate, valid from yesterday for a year unless dates are given.
+
+        Args:
+            common_name: of the subject.
+            names: alternative names.
+            extensions: more of them, not critical.
+            usage: what it is for; `ocsp` is a responder of this authority.
+            key: an old one.
+            not_before: when it begins.
+            not_after: when it ends.
+        """
         key = key or new_key()
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
         start = not_before or now() - _DAY
         builder = _builder(subject, self.certificate.subject, key, start, not_after or start + 365 * _DAY)
-        purpose = ExtendedKeyUsageOID.SERVER_AUTH if usage == "server" else ExtendedKeyUsageOID.CLIENT_AUTH
         builder = (
             builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(digital_signature=True), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage([_PURPOSES[usage]]), critical=False)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
         )
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=False)
         return Identity(builder.sign(self.key, _hash_for(self.key)), key, self.chain)
 
 
