@@ -209,7 +209,8 @@ class HandshakeReport:
 class HandshakeKind:
     """What handshakes are counted by; there are few values of each, none of them a peer's own words."""
 
-    outcome: Literal["established", "slow", "failed"]
+    outcome: Literal["established", "slow", "failed", "deferred"]
+    """`deferred`: told to come again in another way, with a cookie or another group, or elsewhere."""
     cause: str
     """Empty for `established`, and so is `code`."""
     code: str

@@ -21,6 +21,7 @@ from gateway.handshake_reporter import HandshakeReporter
 from gateway.ike import events
 from gateway.ike.events import CloseCause, Event
 from gateway.ike.evidence import evidence_of
+from gateway.ike.exchanges import replace_child
 from gateway.ike.path import Path
 from gateway.ike.responder import Responder
 from gateway.ike.sa import IkeSa
@@ -135,7 +136,7 @@ class Engine:
             await asyncio.sleep(0.02)
         if self._timer is not None:
             self._timer.cancel()
-        self._backend.alive(self._reporter.take_counts())
+        self._backend.alive(self._reporter.take_counts(self.responder.statistics))
 
     # --- The turn -------------------------------------------------------------------------------------------
 
@@ -151,7 +152,7 @@ class Engine:
                     self._serve(event, now)
                 except Exception:
                     _log.exception("event failed by a fault of ours", kind=type(event).__name__)
-                if not isinstance(event, events.ProposalRefused):
+                if not isinstance(event, events.FirstRequestRefused):
                     served.add(event.sa)
             for sa in served:
                 self.responder.touch(sa)
@@ -186,7 +187,7 @@ class Engine:
         self.sessions.account(now)
         if now >= self._heartbeat_due:
             self._heartbeat_due = now + HEARTBEAT_S
-            self._backend.alive(self._reporter.take_counts())
+            self._backend.alive(self._reporter.take_counts(self.responder.statistics))
 
     def _close(self, session: Session, cause: CloseCause, now: float) -> None:
         session.sa.close(cause, now)
@@ -204,8 +205,8 @@ class Engine:
                 self._authenticator.authorise_certificate(sa, chain_der)
             case events.HandshakeFailed():
                 self._handshake_failed(event, now)
-            case events.ProposalRefused(reason, evidence):
-                self._reporter.failed(evidence, "no-proposal-chosen", reason, now)
+            case events.FirstRequestRefused(code, reason, evidence):
+                self._reporter.failed(evidence, code, reason, now)
             case events.LivenessWanted(sa):
                 session = self.sessions.of(sa)
                 sa.check_liveness(self.sessions.last_esp_in_s(session) if session else 0.0, now)

@@ -15,9 +15,11 @@ import structlog
 from aaa.interface import AaaBackend, HandshakeKind, HandshakeReport, Refusal, SignInContext
 from core.rate import TokenBucket
 from gateway.diagnosis.account import eap_identity
+from gateway.diagnosis.causes import UNAUDITED, Cause
 from gateway.diagnosis.diagnose import SLOW, report_failure, report_slow, slow_cause
 from gateway.diagnosis.situation import cause_of
 from gateway.ike.evidence import Evidence, evidence_of
+from gateway.ike.responder import Statistics
 from gateway.ike.sa import IkeSa
 from gateway.ike.states import State
 
@@ -49,10 +51,20 @@ class HandshakeReporter:
         self._audit = TokenBucket(AUDIT_EVENTS_PER_S, AUDIT_EVENTS_BURST, now)
         self._reports = {proven: TokenBucket(REPORTS_PER_S, REPORTS_BURST, now) for proven in (True, False)}
         self._counts: Counter[HandshakeKind] = Counter()
+        self._deferred: Counter[HandshakeKind] = Counter()
+        """Those that were told to come again, up to the last call of `take_counts`."""
 
-    def take_counts(self) -> Mapping[HandshakeKind, int]:
-        """How many handshakes came to an end since the last call, by kind."""
+    def take_counts(self, statistics: Statistics) -> Mapping[HandshakeKind, int]:
+        """How many handshakes came to an end since the last call, by kind.
+
+        Args:
+            statistics: of the responder, which keeps nothing of those that it tells to come again.
+        """
         counts, self._counts = self._counts, Counter()
+        for kind, total in _deferred(statistics).items():
+            if total > self._deferred[kind]:
+                counts[kind] = total - self._deferred[kind]
+                self._deferred[kind] = total
         return counts
 
     def failed(
@@ -68,7 +80,8 @@ class HandshakeReporter:
         """
         context = context or self._context(evidence)
         # A scan of the internet makes thousands that stop before anybody said who he is: no failed sign-in of anyone.
-        if evidence.state is not State.HALF_OPEN or code != "handshake-timeout":
+        is_nobodys = code in UNAUDITED or (code == "handshake-timeout" and evidence.state is State.HALF_OPEN)
+        if not is_nobodys:
             self._write_event(context, evidence, code, reason, now)
         self._explain(context, evidence, code, reason, now)
 
@@ -121,3 +134,11 @@ class HandshakeReporter:
             ike_identity=evidence.identity,
             client=evidence.client or UNKNOWN_CLIENT,
         )
+
+
+def _deferred(statistics: Statistics) -> dict[HandshakeKind, int]:
+    return {
+        HandshakeKind("deferred", Cause.COOKIE.value, "cookie-asked", ""): statistics.cookies_sent,
+        HandshakeKind("deferred", Cause.PROPOSAL.value, "other-group-asked", ""): statistics.other_groups_asked,
+        HandshakeKind("deferred", Cause.GATEWAY.value, "redirected", ""): statistics.redirected,
+    }

@@ -68,7 +68,7 @@ def facts(evidence: Evidence, now: float) -> tuple[tuple[str, str], ...]:
     ]
     if trace is not None:
         found += [
-            ("repeated IKE_SA_INIT", _times(trace.init_repeats)),
+            (f"repeated {exchange_name(evidence.first_exchange)}", _times(trace.init_repeats)),
             ("repeated answered requests", _times(sum(step.repeats for step in trace.steps))),
             ("datagrams that did not verify", _times(trace.damaged)),
             ("AAA took", seconds(backend_s(trace, now)) if backend_s(trace, now) >= 0.001 else ""),
@@ -81,9 +81,10 @@ def timeline(evidence: Evidence, now: float, end: str) -> tuple[tuple[float, str
     """Seconds since the beginning, and what happened; the last entry is `end`."""
     trace = evidence.trace
     if trace is None:
-        return ((0.0, f"IKE_SA_INIT on port {evidence.path.local_port}: {end}"),)
+        return ((0.0, f"{exchange_name(evidence.first_exchange)} on port {evidence.path.local_port}: {end}"),)
     again = f"; came {trace.init_repeats} times more" if trace.init_repeats else ""
-    entries = [(0.0, f"IKE_SA_INIT on port {trace.init_port}, answered{again}")]
+    first = exchange_name(evidence.first_exchange)
+    entries = [(0.0, f"{first} on port {trace.init_port}, answered{again}")]
     entries += [(step.at - trace.began, _step(step)) for step in trace.steps]
     if trace.left_out:
         entries.insert(-1, (entries[-1][0], f"{trace.left_out} further requests"))
@@ -92,6 +93,14 @@ def timeline(evidence: Evidence, now: float, end: str) -> tuple[tuple[float, str
         entries.append((now - trace.began, f"of {evidence.incomplete.total} fragments there are {arrived}"))
     entries.append((now - trace.began, end))
     return tuple(entries)
+
+
+def exchange_name(number: int) -> str:
+    """`IKE_AUTH`."""
+    try:
+        return ExchangeType(number).name
+    except ValueError:
+        return f"exchange {number}"
 
 
 def backend_s(trace: Trace, now: float) -> float:
@@ -162,6 +171,8 @@ def _nat(evidence: Evidence) -> str:
 
 
 def _authentication(evidence: Evidence) -> str:
+    if evidence.is_resumed:
+        return "ticket"
     if uses_eap(evidence):
         return "EAP"
     return "certificate" if evidence.chain_der else ""
@@ -186,11 +197,7 @@ def _configuration(evidence: Evidence) -> str:
 
 
 def _step(step: Step) -> str:
-    try:
-        name = ExchangeType(step.exchange).name
-    except ValueError:
-        name = f"exchange {step.exchange}"
-    parts = [f"{name} on port {step.local_port}"]
+    parts = [f"{exchange_name(step.exchange)} on port {step.local_port}"]
     if step.fragments > 1:
         parts.append(f"in {step.fragments} fragments")
     if step.eap_in:

@@ -128,6 +128,25 @@ CATALOGUE: dict[str, Entry] = {
             "Where many people share the address: aaa.sign_in_failures_per_minute.",
         ),
     ),
+    # Before anybody says who he is; no audit event.
+    "too-many-handshakes": Entry(
+        Cause.LIMIT,
+        (
+            "Where many people share the address, raise gateway.half_open_limit_per_address and "
+            "gateway.init_rate_per_address.",
+            "Else it is a client that tries in a loop, or an attack, and the limit does what it is for.",
+        ),
+    ),
+    "cookie-refused": Entry(
+        Cause.COOKIE,
+        (
+            "Nothing, where it happens once: the client gets a new cookie and comes again.",
+            "Where it goes on, look for a NAT that gives each packet another address.",
+        ),
+    ),
+    "ticket-refused": Entry(
+        Cause.RESUMPTION, ("Nothing: the client goes on with a whole handshake, and gets a new ticket.",)
+    ),
     # The client's certificate.
     "no-client-certificate": Entry(Cause.CLIENT_CERTIFICATE, ("Import the device's certificate with its key.",)),
     "expired-certificate": Entry(Cause.CLIENT_CERTIFICATE, (_OUR_CERTIFICATE,)),
@@ -169,4 +188,6 @@ CATALOGUE: dict[str, Entry] = {
 }
 """By the code of the audit event; `tests` see to it that none is missing."""
 
+UNAUDITED = frozenset({"too-many-handshakes", "cookie-refused", "ticket-refused"})
+"""Codes that no audit event has: whoever causes them has not said who he is."""
 UNKNOWN = Entry(Cause.PROTOCOL, (_LOG,))

@@ -51,23 +51,24 @@ def explain_parting(evidence: Evidence, who: str, reason: str) -> Explained:
 
 def _nothing_after_init(evidence: Evidence, who: str, situation: Situation) -> Explained:
     trace = evidence.trace
+    first = account.exchange_name(evidence.first_exchange)
     first_port = trace.init_port if trace is not None else evidence.path.local_port
     if situation is Situation.IKE_AUTH_DAMAGED:
         return (
-            f"{account.capital(who)} had its answer to IKE_SA_INIT, and what it sent then did not verify: it "
-            "was changed on the way, or somebody else sent it.",
+            f"{account.capital(who)} had its answer to {first}, and what it sent then did not verify: it was "
+            "changed on the way, or somebody else sent it.",
             ("Try it from another network. If that does not help, report it with a packet capture of both ends.",),
         )
     if situation is Situation.INIT_ANSWER_LOST:
         count = trace.init_repeats if trace is not None else 0
         return (
-            f"{account.capital(who)} sent IKE_SA_INIT {count + 1} times and got an answer each time, but did "
-            f"not go on: what the gateway sends from UDP {first_port} does not reach it.",
+            f"{account.capital(who)} sent {first} {count + 1} times and got an answer each time, but did not "
+            f"go on: what the gateway sends from UDP {first_port} does not reach it.",
             (_OPEN_PORTS, _OTHER_NETWORK),
         )
     sentence = (
-        f"{account.capital(who)} sent IKE_SA_INIT to UDP {first_port} and was answered, but IKE_AUTH never "
-        "came: a firewall or a NAT on the way does not let UDP 4500 through, to which it goes next."
+        f"{account.capital(who)} sent {first} to UDP {first_port} and was answered, but IKE_AUTH never came: a "
+        "firewall or a NAT on the way does not let UDP 4500 through, to which it goes next."
     )
     if not evidence.takes_fragments:
         sentence += (

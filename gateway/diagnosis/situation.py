@@ -45,6 +45,8 @@ def cause_of(evidence: Evidence, code: str) -> Cause:
         return silence(evidence).cause
     if code == "client-gave-up":
         return parting(evidence).cause
+    if code == "authentication-failed" and evidence.is_resumed:
+        return Cause.RESUMPTION
     if code == "authentication-failed" and evidence.state is State.AUTHORISING:
         return Cause.CLIENT_CERTIFICATE
     return CATALOGUE.get(code, UNKNOWN).cause
@@ -78,7 +80,7 @@ def parting(evidence: Evidence) -> Situation:
         return Situation.AFTER_EAP
     if evidence.state is State.EAP and any(step.eap_in for step in steps):
         return Situation.IN_EAP
-    if evidence.state is State.EAP or not uses_eap(evidence):
+    if evidence.state is State.EAP or not (uses_eap(evidence) or evidence.is_resumed):
         # With a client's certificate, ours comes in the last answer.
         return Situation.OTHER_GATEWAY_WANTED if other_gateway(evidence) else Situation.AFTER_CERTIFICATE
     return Situation.AT_THE_END

@@ -191,9 +191,11 @@ class HandshakeFailed:
 
 
 @dataclass(slots=True)
-class ProposalRefused:
-    """An IKE_SA_INIT that offered nothing acceptable; there is no SA."""
+class FirstRequestRefused:
+    """An IKE_SA_INIT or IKE_SESSION_RESUME that came to nothing; there is no SA."""
 
+    code: str
+    """`no-proposal-chosen`, `too-many-handshakes`, `cookie-refused`, `ticket-refused`."""
     reason: str
     evidence: Evidence
 
@@ -223,6 +225,6 @@ Event = (
     | LivenessWanted
     | PathChanged
     | HandshakeFailed
-    | ProposalRefused
+    | FirstRequestRefused
     | SaClosed
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gateway.ike.child import Assignment
 from gateway.ike.config import ResponderConfig
-from gateway.ike.constants import IKE_HEADER_BYTES, PayloadType
+from gateway.ike.constants import IKE_HEADER_BYTES, ExchangeType, PayloadType
 from gateway.ike.errors import InvalidSyntax
 from gateway.ike.fragments import Incomplete
 from gateway.ike.message import Header, parse_payloads
@@ -34,6 +34,8 @@ class Evidence:
     offer: bytes = b""
     """Body of the SA payload of IKE_SA_INIT, where there is no whole request."""
     init_request: bytes = b""
+    first_exchange: int = ExchangeType.IKE_SA_INIT
+    """IKE_SESSION_RESUME where the client came with a ticket."""
     spi_r: bytes = b""
     """Empty where no SA was made."""
     state: State | None = None
@@ -55,6 +57,11 @@ class Evidence:
     """The peer asked for EAP; else it signed."""
     chain_der: tuple[bytes, ...] = ()
     assignment: Assignment | None = None
+
+    @property
+    def is_resumed(self) -> bool:
+        """The client came with a ticket (RFC 5723): neither side shows a certificate."""
+        return self.first_exchange == ExchangeType.IKE_SESSION_RESUME
 
     def ike_proposals(self) -> tuple[Proposal, ...]:
         """What the peer offered for the IKE SA; empty where that is not known any more."""
@@ -84,6 +91,8 @@ def evidence_of(sa: IkeSa) -> Evidence:
         assignment=sa.assignment,
     )
     found.keys_agreed = sa.last_received > 0.0 or found.incomplete is not None
+    if sa.trace is not None:
+        found.first_exchange = sa.trace.first_exchange
     auth = sa.auth
     if auth is not None:
         found.child_proposals = auth.proposals

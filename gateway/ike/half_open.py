@@ -28,7 +28,7 @@ _SALT_BYTES = 16
 
 
 class TooMany(Exception):
-    """No more handshakes, or none from there, for now."""
+    """No more handshakes, or none from there, for now; which limit it is, the message says."""
 
 
 class HalfOpen:
@@ -88,9 +88,12 @@ class HalfOpen:
             if not self._cookies.check(cookie, nonce, path.remote, spi_i, now):
                 return self._cookies.make(nonce, path.remote, spi_i, now)
             if not self._proved.take(source, rate, BURST_S * rate, now):
-                raise TooMany
-        if len(self._sas) >= config.half_open_limit or self._by_source[source] >= config.half_open_limit_per_address:
-            raise TooMany
+                raise TooMany(f"this source begins more than {rate:g} handshakes a second (init_rate_per_address)")
+        if len(self._sas) >= config.half_open_limit:
+            raise TooMany(f"{config.half_open_limit} handshakes are under way (half_open_limit)")
+        if self._by_source[source] >= config.half_open_limit_per_address:
+            limit = config.half_open_limit_per_address
+            raise TooMany(f"{limit} handshakes of this source are under way (half_open_limit_per_address)")
         return None
 
     def add(self, sa: IkeSa, path: Path) -> None:

@@ -16,8 +16,8 @@ from core.rate import BucketTable, TokenBucket
 from gateway.ike.admission import admit
 from gateway.ike.config import ResponderConfig
 from gateway.ike.constants import IKE_HEADER_BYTES, IKE_VERSION, ExchangeType, Flag, NotifyType, PayloadType
-from gateway.ike.errors import IkeError, InvalidSyntax, NoProposalChosen
-from gateway.ike.events import CloseCause, Event, ProposalRefused
+from gateway.ike.errors import IkeError, InvalidKePayload, InvalidSyntax, NoProposalChosen
+from gateway.ike.events import CloseCause, Event, FirstRequestRefused
 from gateway.ike.evidence import Evidence
 from gateway.ike.exchanges import ike_sa_init, ike_session_resume, redirect
 from gateway.ike.exchanges.redirect import Redirection, Willing
@@ -49,6 +49,8 @@ class Statistics:
     dropped: int = 0
     """Malformed, unknown SPI, over a limit."""
     cookies_sent: int = 0
+    other_groups_asked: int = 0
+    """Clients told to send a KE payload of another group."""
     initiated: int = 0
     """IKE SAs begun."""
     resumed: int = 0
@@ -233,10 +235,13 @@ class Responder:
             return
         try:
             self._begin(header, data, path, now)
-        except TooMany:
+        except TooMany as error:
             self.statistics.dropped += 1
+            self._tell_shell("too-many-handshakes", str(error), header, path)
         except IkeError as error:
             self.statistics.dropped += 1
+            if isinstance(error, InvalidKePayload):
+                self.statistics.other_groups_asked += 1
             answer = ike_sa_init.refusal(header, error)
             if answer is not None:
                 self.transmit(answer, path)
@@ -251,6 +256,8 @@ class Responder:
         if cookie is not None:
             self._answer(header, NotifyType.COOKIE, cookie, path)
             self.statistics.cookies_sent += 1
+            if ike_sa_init.nonce_and_cookie(payloads)[1]:
+                self._tell_shell("cookie-refused", "the client's cookie is too old, or somebody else's", header, path)
         elif exchange is ExchangeType.IKE_SESSION_RESUME:
             self._resume(header, payloads, data, path, now)
         else:
@@ -265,7 +272,7 @@ class Responder:
             suite, answer = ike_sa_init.choose(request, self.config)
         except NoProposalChosen as error:
             evidence = Evidence(self.config, path, request.client, offer=request.sa_body)
-            self.emit(ProposalRefused(str(error), evidence))
+            self.emit(FirstRequestRefused("no-proposal-chosen", str(error), evidence))
             raise
         sa = self._new_sa(header, suite, path, willing)
         self._take_in(sa, ike_sa_init.accept(sa, request, answer, data, path, now), path)
@@ -279,11 +286,17 @@ class Responder:
             ticket = ike_session_resume.redeem(request, self.config)
         except TicketRefused:
             self.statistics.tickets_refused += 1
+            self._tell_shell("ticket-refused", str(error), header, path)
             self._answer(header, NotifyType.TICKET_NACK, b"", path)
             return
         sa = self._new_sa(header, ticket.suite, path, willing)
         self._take_in(sa, ike_session_resume.accept(sa, request, ticket, data, path, now), path)
         self.statistics.resumed += 1
+
+    def _tell_shell(self, code: str, reason: str, header: Header, path: Path) -> None:
+        """Of a request that nothing is kept of."""
+        evidence = Evidence(self.config, path, "", first_exchange=header.exchange)
+        self.emit(FirstRequestRefused(code, reason, evidence))
 
     def _sends_away(self, header: Header, willing: Willing, nonce: bytes, path: Path) -> bool:
         """Whether the client was sent to another gateway; nothing is kept of it."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gateway.ike.constants import ExchangeType
+
 MOST_STEPS = 40
 """Further ones take the place of the last. EAP-TLS with a long chain in short fragments makes about as many."""
 
@@ -35,17 +37,19 @@ class Step:
 
 
 class Trace:
-    """The handshake of one IKE SA, from IKE_SA_INIT on.
+    """The handshake of one IKE SA, from its first request on.
 
     Args:
         now: monotonic seconds, at the beginning.
-        local_port: where IKE_SA_INIT came in.
+        local_port: where that request came in.
+        first_exchange: IKE_SA_INIT, or IKE_SESSION_RESUME.
     """
 
     __slots__ = (
         "asked_identity",
         "began",
         "damaged",
+        "first_exchange",
         "init_port",
         "init_repeats",
         "left_out",
@@ -53,15 +57,16 @@ class Trace:
         "waiting_since",
     )
 
-    def __init__(self, now: float, local_port: int) -> None:
+    def __init__(self, now: float, local_port: int, first_exchange: int = ExchangeType.IKE_SA_INIT) -> None:
         self.began = now
         self.init_port = local_port
+        self.first_exchange = first_exchange
         self.init_repeats = 0
-        """How often the same IKE_SA_INIT came again."""
+        """How often the same first request came again."""
         self.damaged = 0
         """Datagrams under this SA's SPIs that did not verify."""
         self.steps: list[Step] = []
-        """The exchanges after IKE_SA_INIT."""
+        """The exchanges after the first one."""
         self.left_out = 0
         self.asked_identity = b""
         """Body of the IDr payload by which the peer asked for a gateway."""

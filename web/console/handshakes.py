@@ -151,7 +151,9 @@ def _counts(session: Session, days: int) -> Counts:
         by_outcome[total.outcome] = by_outcome.get(total.outcome, 0) + total.count
     kinds = [total for total in totals if total.outcome != "established"]
     return Counts(
-        **by_outcome,
+        established=by_outcome["established"],
+        slow=by_outcome["slow"],
+        failed=by_outcome["failed"],
         kinds=kinds[:_LISTED_KINDS],
         more_kinds=max(0, len(kinds) - _LISTED_KINDS),
         since=max(first, counted_since(session) or first),

@@ -82,7 +82,7 @@ def accept(sa: IkeSa, request: ResumeRequest, ticket: Ticket, data: bytes, path:
     sa.nonce_i, sa.nonce_r = request.nonce, sa.random(NONCE_BYTES)
     sa.resumption.redeemed = ticket
     sa.timers.set(Timer.HALF_OPEN, now + sa.config.half_open_timeout_s)
-    sa.trace = Trace(now, path.local_port)
+    sa.trace = Trace(now, path.local_port, ExchangeType.IKE_SESSION_RESUME)
     nat.detect(sa, request.notifies, path, bytes(8))
     payloads = [(PayloadType.NONCE, sa.nonce_r)]
     if nat.is_asked(request.notifies):

@@ -93,7 +93,9 @@ class TestAdvice:
             assert advice
             assert all(len(step) < 600 for step in advice)
             commands = [command for step in advice if (command := advice_and_command(step)[1])]
-            assert all(command.split()[0] in {"Set-VpnConnectionIPsecConfiguration", "certutil"} for command in commands)
+            assert all(
+                command.split()[0] in {"Set-VpnConnectionIPsecConfiguration", "certutil"} for command in commands
+            )
         assert any("vpn.example.com" in step for step in trust_advice(family.value, "vpn.example.com", rsa=True))
 
     def test_windows_gets_the_line_that_sets_what_our_script_sets(self) -> None:

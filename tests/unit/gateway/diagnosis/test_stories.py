@@ -11,7 +11,9 @@ import pytest
 
 from aaa.interface import HandshakeKind, Refusal
 from gateway.handshake_reporter import REPORTS_BURST
-from gateway.ike.constants import ExchangeType, Group, NotifyType
+from gateway.ike.constants import ExchangeType, Flag, Group, NotifyType, PayloadType
+from gateway.ike.message import clear_message
+from gateway.ike.path import Path
 from gateway.ike.payloads.identification import Identification
 from gateway.ike.payloads.notify import notify_payload
 from gateway.ike.selectors import TrafficSelector
@@ -32,7 +34,7 @@ from tests.unit.gateway.diagnosis.stories import (
 from tests.unit.gateway.ike import offers
 from tests.unit.gateway.ike.credentials import gateway_credential
 from tests.unit.gateway.ike.test_sign_in import by_certificate
-from tests.unit.gateway.ike.wire import mschapv2
+from tests.unit.gateway.ike.wire import GATEWAY, mschapv2
 from tests.unit.gateway.shell import LAPTOP
 
 
@@ -400,6 +402,58 @@ class TestSlow:
         shell.advance(25)
         assert shell.aaa.reports == []
         assert shell.aaa.handshakes == Counter({HandshakeKind("established", "", "", ""): 1})
+
+
+class TestBeforeAnybodySaysWhoHeIs:
+    def test_too_many_from_one_address(self) -> None:
+        """What a whole office behind one NAT may look like."""
+        shell = Story(half_open_limit_per_address=2, cookie_threshold_per_address=100)
+        shell.lost = lambda to_gateway, datagram: to_gateway and is_ike_auth(datagram)
+        client = shell.client()
+        for number in range(3):
+            client.spi_i = bytes((number + 1,)) * 8
+            client.start()
+            shell.run()
+        report = told(shell)
+        assert (report.code, report.cause, report.proven) == ("too-many-handshakes", "limit", False)
+        assert report.explanation == ("2 handshakes of this source are under way (half_open_limit_per_address).")
+        assert shell.aaa.failed == []
+
+    def test_a_cookie_of_another_address(self) -> None:
+        shell = Story(cookie_threshold=0)
+        client = shell.client()
+        client.start()
+        (datagram,) = client.datagrams_to_send()
+        here, elsewhere = Path(GATEWAY, 500, "198.51.100.1", 500), Path(GATEWAY, 500, "203.0.113.9", 500)
+        shell.engine.receive_ike(datagram, here)
+        client.receive_datagram(shell.sent.pop()[0])
+        (with_cookie,) = client.datagrams_to_send()
+        shell.engine.receive_ike(with_cookie, elsewhere)
+        report = told(shell)
+        assert (report.code, report.cause) == ("cookie-refused", "cookie")
+        assert dict(report.facts)["from"] == "203.0.113.9:500"
+        shell.advance(25)
+        assert shell.aaa.handshakes[HandshakeKind("deferred", "cookie", "cookie-asked", "")] == 2
+
+    def test_a_ticket_that_counts_no_more(self) -> None:
+        shell = Story()
+        nonce = (PayloadType.NONCE, bytes(32))
+        ticket = notify_payload(NotifyType.TICKET_OPAQUE, b"of another gateway")
+        exchange, flags = ExchangeType.IKE_SESSION_RESUME, Flag.INITIATOR
+        datagram = clear_message(b"12345678", bytes(8), exchange, flags, 0, [nonce, ticket])
+        shell.engine.receive_ike(datagram, Path(GATEWAY, 500, "198.51.100.1", 500))
+        report = told(shell)
+        assert (report.code, report.cause) == ("ticket-refused", "resumption")
+        assert report.explanation == "No tickets are given out here."
+        assert report.timeline == ((0.0, "IKE_SESSION_RESUME on port 500: failed: ticket-refused"),)
+
+    def test_another_group_that_is_asked_for_is_counted(self) -> None:
+        shell, config = Story(), mschapv2()
+        config.ke_group = Group.ECP_256
+        assert shell.connect(config).phase is Phase.ESTABLISHED
+        shell.advance(25)
+        assert shell.aaa.reports == []
+        assert shell.aaa.handshakes[HandshakeKind("deferred", "proposal", "other-group-asked", "")] == 1
 
 
 class TestFlood:

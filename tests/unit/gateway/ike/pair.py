@@ -54,7 +54,7 @@ class End:
             moved = True
             self.events.append(event)
             self._serve(event, now)
-            if not isinstance(event, events.ProposalRefused):
+            if not isinstance(event, events.FirstRequestRefused):
                 self.responder.touch(event.sa)
         return moved
 

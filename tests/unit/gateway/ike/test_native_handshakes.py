@@ -93,7 +93,7 @@ def check_session(wire: Wire, peer: NativePeer) -> None:
 
 def refused(wire: Wire) -> tuple[str, str, str]:
     """Client, offer and policy of the one IKE_SA_INIT that offered nothing acceptable."""
-    (event,) = wire.seen(events.ProposalRefused)
+    (event,) = wire.seen(events.FirstRequestRefused)
     offered, _, allowed = event.reason.partition("; ")
     return event.evidence.client, offered, allowed
 

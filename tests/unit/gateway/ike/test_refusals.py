@@ -15,7 +15,7 @@ from gateway.ike.constants import (
     Prf,
 )
 from gateway.ike.errors import InternalAddressFailure, TemporaryFailure
-from gateway.ike.events import CloseCause, ProposalRefused, SaEstablished
+from gateway.ike.events import CloseCause, FirstRequestRefused, SaEstablished
 from gateway.ike.payloads.auth import Auth
 from gateway.ike.payloads.identification import Identification
 from gateway.ike.payloads.notify import Notify
@@ -58,7 +58,7 @@ class TestBeforeAnSaExists:
         config.proposals, config.ke_group = offers.ANDROID_11, Group.MODP_2048
         client = run(wire, config)
         assert (client.phase, client.initiator.error) == (Phase.FAILED, "NO_PROPOSAL_CHOSEN")
-        (refused,) = wire.seen(ProposalRefused)
+        (refused,) = wire.seen(FirstRequestRefused)
         assert "AES128_XCBC HMAC_SHA1 MODP_4096" in refused.reason
         assert refused.evidence.path.remote == "198.51.100.1"
         assert wire.responder.sas() == []
@@ -325,5 +325,5 @@ def test_the_text_of_a_refusal_fits_into_an_audit_event() -> None:
     )
     config.proposals, config.ke_group = many, Group.CURVE25519
     run(wire, config)
-    (refused,) = wire.seen(events.ProposalRefused)
+    (refused,) = wire.seen(events.FirstRequestRefused)
     assert len(refused.reason) < 4000
