@@ -8,6 +8,7 @@ import structlog
 
 from aaa.interface import AaaBackend, Access, EapAccepted, EapContinue, EapRejected, EapReply, Refusal
 from gateway.handshake_reporter import HandshakeReporter
+from gateway.ike import sign_in
 from gateway.ike.evidence import evidence_of
 from gateway.ike.sa import IkeSa
 from gateway.sessions import Session, Sessions
@@ -60,13 +61,13 @@ class Authenticator:
             sa.trace.backend_answered(now, reply.packet)
         match reply:
             case EapContinue(packet):
-                sa.eap_continue(packet, now)
+                sign_in.eap_continue(sa, packet, now)
             case EapAccepted(packet, msk, access):
                 session.access = access
-                sa.eap_succeeded(packet, msk, now)
+                sign_in.eap_succeeded(sa, packet, msk, now)
             case EapRejected(packet, refusal):
                 self._refused(session, refusal, now)
-                sa.eap_failed(packet, now)
+                sign_in.eap_failed(sa, packet, now)
         self._answered(sa)
 
     def authorise_certificate(self, sa: IkeSa, chain_der: tuple[bytes, ...]) -> None:
@@ -79,10 +80,10 @@ class Authenticator:
                 sa.trace.backend_answered(now)
             if isinstance(answer, Refusal):
                 self._refused(session, answer, now)
-                sa.refuse(now)
+                sign_in.refuse(sa, now)
             else:
                 session.access = answer
-                sa.authorised(now)
+                sign_in.authorised(sa, now)
             self._answered(sa)
 
         self._asked(sa)

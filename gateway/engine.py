@@ -100,7 +100,7 @@ class Engine:
         if session is None:
             return
         now = self._clock()
-        session.sa.child_expired(spi_in, now, hard=hard)
+        replace_child.expired(session.sa, spi_in, now, hard=hard)
         self.responder.touch(session.sa)
         self._turn(now)
 

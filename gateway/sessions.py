@@ -26,9 +26,11 @@ from gateway.child_sas import ChildSas, SessionChildren
 from gateway.control.change import SessionChange
 from gateway.control.dynamic_authorization import SessionSelector
 from gateway.dataplane.interface import DataPlane
+from gateway.ike import child_lifecycle, sign_in
 from gateway.ike.child import Assignment, Child
 from gateway.ike.errors import InternalAddressFailure
 from gateway.ike.events import AssignmentWanted, CloseCause
+from gateway.ike.exchanges import first_child, replace_child
 from gateway.ike.path import Path
 from gateway.ike.sa import IkeSa
 from gateway.ike.selectors import TrafficSelector, narrow
@@ -127,7 +129,7 @@ class Sessions:
         """Find addresses for an authenticated peer."""
         access = session.access
         if access is None:
-            session.sa.refuse_child(InternalAddressFailure("not authorised"), now)
+            first_child.refuse(session.sa, InternalAddressFailure("not authorised"), now)
             return
         self._by_device.setdefault(access.device_id, {})[session.sa] = session
         reach = session.reach = session.reach or reach_of(access, self._settings)
@@ -144,9 +146,9 @@ class Sessions:
                 )
             except PoolExhausted:
                 name = access.pool or "of the gateway"
-                session.sa.refuse_child(InternalAddressFailure(f"pool {name} has no free address"), now)
+                first_child.refuse(session.sa, InternalAddressFailure(f"pool {name} has no free address"), now)
                 return
-        session.sa.assign(_assignment(session.lease, reach, lineage), now)
+        sign_in.assign(session.sa, _assignment(session.lease, reach, lineage), now)
 
     def _share_lease(self, session: Session, wanted: AssignmentWanted) -> int:
         """Give a device that signs in anew, and asks for the addresses that it still has, just those.
@@ -174,9 +176,9 @@ class Sessions:
         failure = self._child_sas.install(session.sa, session.children, child, outbound=outbound)
         if failure is None:
             self._by_spi[child.spi_in] = session
-            session.sa.child_installed(child.spi_in, now)
+            child_lifecycle.installed(session.sa, child.spi_in, now)
         else:
-            session.sa.child_failed(child.spi_in, failure, now)
+            child_lifecycle.failed(session.sa, child.spi_in, failure, now)
 
     def started(self, session: Session, refused: Callable[[Session, Refusal], None], now: float) -> None:
         """The peer is in: open the accounting record, limit the session's life."""
@@ -292,7 +294,7 @@ class Sessions:
         if sa.assignment is not None and sa.assignment.networks == reach.networks:
             return
         self._child_sas.restrict(sa, tuple(map(TrafficSelector.from_network, reach.networks)))
-        sa.reassign(_assignment(lease, reach, 0), now)
+        replace_child.reassign(sa, _assignment(lease, reach, 0), now)
 
     def is_short_of(self, session: Session) -> bool:
         """Whether the session may reach more than any of its child SAs does."""

@@ -130,3 +130,8 @@ class UnexpectedNatDetected(IkeError):
 
 class IntegrityError(IkeError):
     """An encrypted payload did not verify: the message is dropped without an answer."""
+
+
+def code_of(error: IkeError, otherwise: NotifyType) -> str:
+    """As the audit log names it: the error's own code, else `no-proposal-chosen` for NO_PROPOSAL_CHOSEN."""
+    return error.code or (error.notify or otherwise).name.lower().replace("_", "-")

@@ -284,7 +284,7 @@ class Responder:
             return
         try:
             ticket = ike_session_resume.redeem(request, self.config)
-        except TicketRefused:
+        except TicketRefused as error:
             self.statistics.tickets_refused += 1
             self._tell_shell("ticket-refused", str(error), header, path)
             self._answer(header, NotifyType.TICKET_NACK, b"", path)

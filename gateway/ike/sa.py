@@ -8,27 +8,23 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from core.rate import TokenBucket
+from gateway.ike import child_lifecycle, handover
 from gateway.ike.channel import AuthenticButInvalid, Channel, OutPayloads
-from gateway.ike.child import Assignment, Child, ChildState
+from gateway.ike.child import Assignment, Child
 from gateway.ike.config import ResponderConfig
 from gateway.ike.constants import ExchangeType, NotifyType, PayloadType
 from gateway.ike.crypto.key_exchange import KeyPair
-from gateway.ike.errors import IkeError, IntegrityError, InvalidSyntax, UnsupportedCriticalPayload
+from gateway.ike.errors import IkeError, IntegrityError, InvalidSyntax, UnsupportedCriticalPayload, code_of
 from gateway.ike.events import (
-    ChildDeleted,
-    ChildReady,
-    ChildStarted,
     CloseCause,
     Event,
     HandshakeFailed,
     LivenessWanted,
     PathChanged,
     SaClosed,
-    SaRekeyed,
 )
 from gateway.ike.evidence import evidence_of
 from gateway.ike.exchanges import (
@@ -98,22 +94,10 @@ class Owner(Protocol):
         """A number for child SAs that follow one another."""
 
 
-@dataclass(slots=True)
-class PendingChild:
-    """A child SA that the data plane is asked to carry, and what follows."""
-
-    child: Child
-    installed: Callable[[float], None]
-    failed: Callable[[IkeError, float], None]
-
-
 class IkeSa:
     """An IKE SA whose IKE_SA_INIT has been answered, or one that came from rekeying such an SA."""
 
     __slots__ = (
-        "_owner",
-        "_pending",
-        "_queue",
         "assignment",
         "auth",
         "channel",
@@ -122,6 +106,7 @@ class IkeSa:
         "config",
         "context",
         "deaf_until",
+        "deleted_unknown",
         "forged",
         "half_open_key",
         "init_request",
@@ -139,6 +124,7 @@ class IkeSa:
         "nonce_r",
         "outstanding",
         "own",
+        "owner",
         "path",
         "peer",
         "peer_fragments",
@@ -146,7 +132,9 @@ class IkeSa:
         "peer_identity",
         "peer_public",
         "peer_takes_ppk",
+        "pending",
         "predecessor",
+        "queue",
         "random",
         "resumption",
         "rival",
@@ -163,7 +151,7 @@ class IkeSa:
         "willing",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 - a list of attributes, with what each is for
         self,
         owner: Owner,
         config: ResponderConfig,
@@ -175,7 +163,7 @@ class IkeSa:
         path: Path,
         is_initiator: bool = False,
     ) -> None:
-        self._owner = owner
+        self.owner = owner
         self.config = config
         self.random = random
         self.spi_i, self.spi_r = spi_i, spi_r
@@ -230,10 +218,12 @@ class IkeSa:
         self.successor: IkeSa | None = None
         """The SA that has taken the place of this one."""
         self.stray_answers = TokenBucket(STRAY_ANSWERS_PER_S, STRAY_ANSWERS_BURST, 0.0)
-        self._queue: deque[OwnExchange] = deque()
-        self._pending: dict[int, PendingChild] = {}
+        self.queue: deque[OwnExchange] = deque()
+        self.pending: dict[int, child_lifecycle.PendingChild] = {}
         self.unfinished: dict[bytes, ike_followup_ke.Unfinished] = {}
         """What the peer has to complete by additional key exchanges, by the link that tells it."""
+        self.deleted_unknown: set[bytes] = set()
+        """SPIs of child SAs unknown to us that the peer has deleted while an exchange of ours was outstanding."""
         self.last_received = 0.0
         """When the last authentic message came, monotonic seconds."""
         self.forged = TokenBucket(FORGED_PER_S, FORGED_BURST, 0.0)
@@ -279,9 +269,9 @@ class IkeSa:
         """Whatever is due: timeouts, retransmissions, liveness, keepalives, rekeying."""
         if self.own.deadline is not None and now >= self.own.deadline:
             if not self.own.retransmit(now, self._patience_s):
-                self._end(Input.GONE, CloseCause.LOST, now)
+                self.end(Input.GONE, CloseCause.LOST, now)
                 return
-            self._send_all(self.own.datagrams)
+            self.send_all(self.own.datagrams)
         for key in self.timers.pop_due(now):
             if self.state is not State.CLOSED:
                 self._serve_timer(key, now)
@@ -290,7 +280,7 @@ class IkeSa:
         match key:
             case Timer.HALF_OPEN:
                 self.report_failure("handshake-timeout", CloseCause.HALF_OPEN_TIMEOUT.value)
-                self._end(Input.TIMEOUT, CloseCause.HALF_OPEN_TIMEOUT, now)
+                self.end(Input.TIMEOUT, CloseCause.HALF_OPEN_TIMEOUT, now)
             case Timer.DELETE:
                 self.initiate(informational.DeleteIke(), now)
             case Timer.SESSION_END:
@@ -304,12 +294,12 @@ class IkeSa:
                 self.trace = None
                 self.timers.set(Timer.LIVENESS, now + self.config.dpd_interval_s)
                 if self.own.message_id is None:
-                    self._owner.emit(LivenessWanted(self))
+                    self.owner.emit(LivenessWanted(self))
             case Timer.KEEPALIVE:
                 self.timers.set(Timer.KEEPALIVE, now + self.config.keepalive_interval_s)
-                self._owner.transmit(KEEPALIVE, self.path)
+                self.owner.transmit(KEEPALIVE, self.path)
             case (Timer.REMOVE_CHILD, int(spi_in)):
-                self._remove_child(spi_in)
+                child_lifecycle.remove(self, spi_in)
             case (Timer.FOLLOWUP, bytes(link)):
                 self.unfinished.pop(link).dropped()
             case _:
@@ -323,126 +313,33 @@ class IkeSa:
 
     # --- Calls that answer events: authentication -----------------------------------------------------------
 
-    def eap_continue(self, packet: bytes, now: float) -> None:
-        """Send the next EAP-Request."""
-        if self.auth is not None and self.state is State.EAP and self.peer.in_progress:
-            self._guard(lambda: ike_auth.send_eap_request(self, packet), now)
-
-    def eap_succeeded(self, packet: bytes, msk: bytes, now: float) -> None:
-        """AAA says yes; the peer must now prove with AUTH that it holds the MSK.
-
-        An MSK shorter than RFC 3748 section 7.10 has it is a fault of the backend: nobody enters with it.
-        """
-        if self.auth is not None and self.state is State.EAP and self.peer.in_progress:
-            if len(msk) < MIN_MSK_BYTES:
-                self.report_failure("no-msk", f"AAA accepted, but with an MSK of {len(msk)} bytes")
-                self.refuse(now)
-                return
-            self.move(Input.EAP_SUCCESS)
-            self.auth.msk = msk
-            self.respond(ExchangeType.IKE_AUTH, [(PayloadType.EAP, packet)])
-
-    def eap_failed(self, packet: bytes, now: float) -> None:
-        """AAA says no, and has recorded why."""
-        if self.auth is not None and self.state is State.EAP and self.peer.in_progress:
-            payloads = [(PayloadType.EAP, packet), notify_payload(NotifyType.AUTHENTICATION_FAILED)]
-            self.respond(ExchangeType.IKE_AUTH, payloads)
-            self._end(Input.REFUSED, CloseCause.REFUSED, now)
-
-    def authorised(self, now: float) -> None:
-        """AAA lets the site peer in, or the holder of the certificate; then the signature decides who that is."""
-        if self.auth is not None and self.state is State.AUTHORISING:
-            self._guard(lambda: ike_auth.authorised(self), now)
-
-    def refuse(self, now: float) -> None:
-        """AAA says no to the certificate, and has recorded why."""
-        if self.state in UNFINISHED and self.peer.in_progress:
-            self.respond(ExchangeType.IKE_AUTH, [notify_payload(NotifyType.AUTHENTICATION_FAILED)])
-            self._end(Input.REFUSED, CloseCause.REFUSED, now)
-
-    def assign(self, assignment: Assignment, now: float) -> None:
-        """Addresses are found: negotiate the child SA."""
-        if self.auth is not None and self.state is State.ASSIGNING and self.assignment is None:
-            self.assignment = assignment
-            try:
-                first_child.negotiate(self, self.auth, assignment, now)
-            except IkeError as error:
-                self.refuse_child(error, now)
-
     def established(self, given: Input, now: float) -> None:
         """IKE_AUTH is through, with a child SA or without; its last response is about to go out."""
         self.move(given)
         self.auth = self.intermediate = self.resumption.redeemed = None
         self.init_request = self.init_response = b""
         self.timers.cancel(Timer.HALF_OPEN)
-        self._start_established_timers(now)
-        self._owner.settled(self)
-
-    def refuse_child(self, error: IkeError, now: float) -> None:
-        """No child SA can be made: say why (the IKE SA itself is authentic), then delete the IKE SA."""
-        if self.auth is None or self.state is not State.ASSIGNING:
-            return
-        self.report_failure(_code(error, NotifyType.TEMPORARY_FAILURE), str(error))
-        first_child.finish_without_child(self, self.auth, error)
-        # Sent at once, the Delete may overtake the response inside the client, which then waits for a dead SA.
-        self._close_without_child(CloseCause.REFUSED, now + self.config.refused_delete_delay_s)
+        self.start_established_timers(now)
+        self.owner.settled(self)
 
     def redirect(self, target: GatewayId, now: float) -> None:
         """Send a peer that has said that it understands it to another gateway: instead of a child SA, or later."""
         if self.auth is not None and self.state is State.ASSIGNING and self.assignment is None:
             first_child.finish_with_redirect(self, self.auth, target)
             # The peer deletes the SA when it has read it.
-            self._close_without_child(CloseCause.REDIRECTED, now + self.config.redirect_patience_s)
+            self.close_without_child(CloseCause.REDIRECTED, now + self.config.redirect_patience_s)
         elif self.state is State.ESTABLISHED:
             self.initiate(Redirect(target), now)
 
-    def _close_without_child(self, cause: CloseCause, delete_at: float) -> None:
+    def close_without_child(self, cause: CloseCause, delete_at: float) -> None:
         self.auth = None
         self.timers.cancel(Timer.HALF_OPEN)
         self.move(Input.CHILD_REFUSED)
-        self._owner.settled(self)
-        self._owner.emit(SaClosed(self, cause))
+        self.owner.settled(self)
+        self.owner.emit(SaClosed(self, cause))
         self.timers.set(Timer.DELETE, delete_at)
 
     # --- Calls that answer events: while it is up -----------------------------------------------------------
-
-    def child_installed(self, spi_in: int, now: float) -> None:
-        """The data plane carries the child SA."""
-        pending = self._pending.pop(spi_in, None)
-        if pending is not None:
-            self.children[spi_in] = pending.child
-            pending.installed(now)
-
-    def child_failed(self, spi_in: int, error: IkeError, now: float) -> None:
-        """The data plane can't carry the child SA."""
-        pending = self._pending.pop(spi_in, None)
-        if pending is not None:
-            self._owner.free_child_spi(spi_in)
-            pending.failed(error, now)
-
-    def child_expired(self, spi_in: int, now: float, *, hard: bool) -> None:
-        """The lifetime of a child SA is over: replace it in time, or delete what carries nothing any more."""
-        child = self.children.get(spi_in)
-        if child is None or self.state is not State.ESTABLISHED or not child.is_live:
-            return
-        if hard:
-            self.delete_children([child], now)
-        elif self._may_rekey_children:
-            self.initiate(create_child_sa.CreateChild(spi_in, rekeying=True), now)
-
-    @property
-    def _may_rekey_children(self) -> bool:
-        """Windows behind a NAT answers a rekeying that it did not begin with an error of its own, and stays."""
-        return not (self.nat_remote and self.client.startswith("Windows"))
-
-    def reassign(self, assignment: Assignment, now: float) -> None:
-        """What the peer may use has changed: each child SA makes room for one with the new selectors."""
-        if self.state is not State.ESTABLISHED:
-            return
-        self.assignment = assignment
-        for child in list(self.children.values()):
-            if child.is_live:
-                self.initiate(create_child_sa.CreateChild(child.spi_in, rekeying=False), now)
 
     def rekey(self, now: float) -> None:
         """Rekey the IKE SA, because the shell says so."""
@@ -481,27 +378,22 @@ class IkeSa:
             self._abandon_exchanges(now)
             self.move(Input.CLOSE)
             self.timers.clear()
-            self._forget_children()
-            self._owner.emit(SaClosed(self, cause))
+            child_lifecycle.forget_all(self)
+            self.owner.emit(SaClosed(self, cause))
             self.initiate(informational.DeleteIke(), now)
         elif self.state in UNFINISHED or self.state is State.REPLACED:
-            self._end(Input.CLOSE, cause, now)
+            self.end(Input.CLOSE, cause, now)
 
     def forget(self, cause: CloseCause, now: float) -> None:
         """End the SA without a word: the peer said that it has lost it (INITIAL_CONTACT)."""
         if self.state is State.ESTABLISHED:
-            self._end(Input.GONE, cause, now)
+            self.end(Input.GONE, cause, now)
 
     # --- For the exchanges ----------------------------------------------------------------------------------
 
     def emit(self, event: Event) -> None:
         """Tell the shell."""
-        self._owner.emit(event)
-
-    @property
-    def owner(self) -> Owner:
-        """The responder that holds it."""
-        return self._owner
+        self.owner.emit(event)
 
     @property
     def esp(self) -> EspPath:
@@ -532,7 +424,7 @@ class IkeSa:
         """Along the path as it is now, the outstanding request has all its time again."""
         if self.own.message_id is not None:
             self.own.restart(now)
-            self._send_all(self.own.datagrams)
+            self.send_all(self.own.datagrams)
 
     def move(self, given: Input) -> None:
         """Change the state by the table."""
@@ -547,16 +439,16 @@ class IkeSa:
         path = self.peer.answer(answered_id, datagrams)
         if self.trace is not None:
             self.trace.answer(datagrams)
-        self._send_all(datagrams, path)
+        self.send_all(datagrams, path)
 
     def initiate(self, own: OwnExchange, now: float) -> None:
         """Begin an exchange, when its turn has come."""
-        self._queue.append(own)
+        self.queue.append(own)
         self._send_next(now)
 
     def proceed(self, own: OwnExchange, now: float) -> None:
         """The exchange that was just answered goes on with another request, before all that waits."""
-        self._queue.appendleft(own)
+        self.queue.appendleft(own)
         self._send_next(now)
 
     def initiate_at(self, own: OwnExchange, at: float) -> None:
@@ -570,106 +462,24 @@ class IkeSa:
     @property
     def waiting(self) -> tuple[OwnExchange, ...]:
         """Our exchanges that are outstanding or wait for their turn, in order."""
-        return (*((self.outstanding,) if self.outstanding is not None else ()), *self._queue)
-
-    def install(
-        self,
-        child: Child,
-        *,
-        outbound: bool,
-        installed: Callable[[float], None],
-        failed: Callable[[IkeError, float], None],
-    ) -> None:
-        """Ask for a child SA; one of the two calls follows, unless the SA ends first."""
-        self._pending[child.spi_in] = PendingChild(child, installed, failed)
-        self._owner.emit(ChildReady(self, child, outbound))
-
-    def delete_children(self, children: list[Child], now: float) -> None:
-        """Delete child SAs that the peer has as well."""
-        for child in children:
-            child.state = ChildState.DELETING
-        self.initiate(informational.DeleteChildren([child.spi_in for child in children]), now)
-
-    def child_gone(self, child: Child, now: float) -> None:
-        """Both sides have deleted a child SA; what took its place comes into full use."""
-        successor = self.children.get(child.replaced_by) if child.replaced_by is not None else None
-        if successor is None:
-            self._remove_child(child.spi_in)
-            return
-        self._owner.emit(ChildStarted(self, successor.spi_in))
-        successor.confirmed = True
-        child.state = ChildState.DELETED
-        # What the peer sent on the old one may come behind what says that it is gone.
-        self.timers.set((Timer.REMOVE_CHILD, child.spi_in), now + self.config.replaced_linger_s)
-
-    def peer_deleted_spis(self, spis: set[bytes]) -> None:
-        """The peer deleted child SAs that are not there; one of them may be about to be answered."""
-        if isinstance(self.outstanding, create_child_sa.CreateChild):
-            self.outstanding.deleted |= spis
+        return (*((self.outstanding,) if self.outstanding is not None else ()), *self.queue)
 
     def report_failure(self, code: str, reason: str) -> None:
         """One event that an operator understands."""
-        self._owner.emit(HandshakeFailed(self, code, reason, evidence_of(self)))
+        self.owner.emit(HandshakeFailed(self, code, reason, evidence_of(self)))
 
     def peer_deleted(self, now: float) -> None:
         """The peer deleted the IKE SA; the answer is out already."""
-        rival = self.take_rival()
+        rival = handover.take_rival(self)
         if rival is not None:
             # It rekeyed the SA, and knows nothing of our rekeying, or thinks little of it.
-            self.hand_over(rival, now)
+            handover.hand_over(self, rival, now)
         was_sent_away = self.timers.get(Timer.REDIRECTED) is not None
-        self._end(Input.DELETED, CloseCause.REDIRECTED if was_sent_away else CloseCause.PEER_DELETE, now)
+        self.end(Input.DELETED, CloseCause.REDIRECTED if was_sent_away else CloseCause.PEER_DELETE, now)
 
     def delete_answered(self, now: float) -> None:
         """The peer has answered our Delete."""
-        self._end(Input.GONE, CloseCause.ADMIN, now)
-
-    def hand_over(self, new: IkeSa, now: float) -> None:
-        """`new` takes the place of this SA: child SAs, session, and what is still to be done (RFC 7296 section 2.18).
-
-        The exchange that is outstanding stays: its answer comes under the old keys.
-        """
-        self._drop_unfinished()
-        for name in HANDED_OVER:
-            setattr(new, name, getattr(self, name))
-        self.children, self.context, self.assignment = {}, None, None
-        for timer in (Timer.SESSION_END, Timer.REDIRECTED):
-            due = self.timers.get(timer)
-            if due is not None:
-                new.timers.set(timer, due)
-        self.timers.hand_over(new.timers, but=(Timer, rekey_ike.RekeyIke))
-        self.timers.clear()
-        self.move(Input.REPLACED)
-        self._owner.emit(SaRekeyed(self, new))
-        new.last_received = now
-        for own in self._queue:
-            if not isinstance(own, rekey_ike.RekeyIke):
-                new.initiate(own, now)
-        self._queue.clear()
-        self.successor = new
-        mobike.hand_over(self, new, now)
-        self._owner.adopt(new)
-
-    def take_rival(self) -> IkeSa | None:
-        """What becomes of the rival is decided: the caller does it."""
-        rival, self.rival = self.rival, None
-        if rival is not None:
-            rival.predecessor = None
-        return rival
-
-    def is_used(self, now: float) -> None:
-        """The peer asks something of this SA: if it is a rival still, the peer has decided that it has won."""
-        if self.predecessor is not None:
-            predecessor = self.predecessor
-            predecessor.take_rival()
-            predecessor.hand_over(self, now)
-
-    def be_replaced(self, now: float) -> None:
-        """Of two IKE SAs that came from simultaneous rekeying, this one has lost: whoever made it deletes it."""
-        self.move(Input.REPLACED)
-        self.timers.clear()
-        self.timers.set(Timer.DELETE, now + self.config.replaced_delete_s)
-        self._owner.touch(self)
+        self.end(Input.GONE, CloseCause.ADMIN, now)
 
     def resume(self, last_received: float, session_until: float | None, now: float) -> None:
         """The SA is established from the start (rekeying, snapshot); its timers run from now."""
@@ -677,7 +487,7 @@ class IkeSa:
         self.last_received = last_received
         if session_until is not None:
             self.timers.set(Timer.SESSION_END, session_until)
-        self._start_established_timers(now)
+        self.start_established_timers(now)
 
     # --- Inside ---------------------------------------------------------------------------------------------
 
@@ -689,7 +499,7 @@ class IkeSa:
                 self.trace.repeated()
             # Whoever sends a request again from elsewhere may be its peer on the move, or anybody who has caught it.
             if path == self.path or self.stray_answers.take(now):
-                self._send_all(response, path)
+                self.send_all(response, path)
             return
         if verdict is not Verdict.NEW or self.state is State.CLOSED:
             return
@@ -736,21 +546,21 @@ class IkeSa:
         body = Notify(notify, error.data, error.protocol, error.spi).to_bytes()
         self.respond(exchange, [(PayloadType.NOTIFY, body)], header.message_id)
         if self.state in UNFINISHED:
-            self.report_failure(_code(error, notify), str(error))
-            self._end(Input.REFUSED, CloseCause.REFUSED, now)
+            self.report_failure(code_of(error, notify), str(error))
+            self.end(Input.REFUSED, CloseCause.REFUSED, now)
         elif self.state in ALIVE and isinstance(error, InvalidSyntax):
             # RFC 7296 section 2.21.3: the peer is out of step; nothing that it says can be relied on.
-            self._end(Input.GONE, CloseCause.PROTOCOL_ERROR, now)
+            self.end(Input.GONE, CloseCause.PROTOCOL_ERROR, now)
 
-    def _guard(self, step: Callable[[], None], now: float) -> None:
+    def guard(self, step: Callable[[], None], now: float) -> None:
         """Run a step of IKE_AUTH outside of a request's dispatch, with the same treatment of errors."""
         try:
             step()
         except IkeError as error:
             notify = error.notify or NotifyType.AUTHENTICATION_FAILED
             self.respond(ExchangeType.IKE_AUTH, [notify_payload(notify, error.data)])
-            self.report_failure(_code(error, notify), str(error))
-            self._end(Input.REFUSED, CloseCause.REFUSED, now)
+            self.report_failure(code_of(error, notify), str(error))
+            self.end(Input.REFUSED, CloseCause.REFUSED, now)
 
     def _receive_response(self, header: Header, data: bytes, path: Path, now: float) -> None:
         own = self.outstanding
@@ -763,7 +573,7 @@ class IkeSa:
             if header.exchange != own.exchange:
                 raise AuthenticButInvalid("a response of another exchange")
         except (AuthenticButInvalid, UnsupportedCriticalPayload):
-            self._end(Input.GONE, CloseCause.PROTOCOL_ERROR, now)
+            self.end(Input.GONE, CloseCause.PROTOCOL_ERROR, now)
             return
         self.own.answered(header.message_id)
         self.outstanding = None
@@ -771,23 +581,23 @@ class IkeSa:
         try:
             own.answered(self, payloads, now)
         except IkeError:
-            self._end(Input.GONE, CloseCause.PROTOCOL_ERROR, now)
+            self.end(Input.GONE, CloseCause.PROTOCOL_ERROR, now)
             return
         self._send_next(now)
 
     def _send_next(self, now: float) -> None:
         """Send the request whose turn has come, if none is outstanding."""
-        while self._queue and self.outstanding is None and self.channel is not None:
-            own = self._queue.popleft()
+        while self.queue and self.outstanding is None and self.channel is not None:
+            own = self.queue.popleft()
             payloads = own.request(self, now)
             if payloads is None:
                 continue
             self.outstanding = own
             datagrams = self.channel.seal(own.exchange, self.own.next_id, payloads, response=False)
             self.own.send(datagrams, now)
-            self._send_all(datagrams)
+            self.send_all(datagrams)
             # The exchange may have been begun by another SA, in whose turn the responder does not look at this one.
-            self._owner.touch(self)
+            self.owner.touch(self)
 
     def _heard(self, path: Path, now: float) -> None:
         """An authentic message: the peer lives, and is where the message came from if that may change."""
@@ -802,7 +612,7 @@ class IkeSa:
         elif self.nat_remote and self.state is State.ESTABLISHED and self.mobility is None:
             # With MOBIKE the peer says so where it moves, and tries paths without moving (RFC 4555 section 3.8).
             self.change_path(path)
-            self._owner.emit(PathChanged(self))
+            self.owner.emit(PathChanged(self))
 
     def _derive_channel(self, header: Header) -> Channel:
         """Diffie-Hellman, done when the next request is there and not before: a flood of INITs does not pay."""
@@ -827,37 +637,24 @@ class IkeSa:
             self.channel.set_fragment_size(self.config.fragment_size_bytes, self.path.ip_version)
         return self.channel
 
-    def _start_established_timers(self, now: float) -> None:
+    def start_established_timers(self, now: float) -> None:
         self.timers.set(Timer.LIVENESS, now + self.config.dpd_interval_s)
         self.timers.set(Timer.REKEY, now + jittered(self.config.ike_rekey_s, self.random))
         if self.nat_local:
             self.timers.set(Timer.KEEPALIVE, now + self.config.keepalive_interval_s)
 
-    def _remove_child(self, spi_in: int) -> None:
-        if self.children.pop(spi_in, None) is not None:
-            self.timers.cancel((Timer.REMOVE_CHILD, spi_in))
-            self._owner.free_child_spi(spi_in)
-            self._owner.emit(ChildDeleted(self, spi_in))
-
-    def _forget_children(self) -> None:
-        """The SA ends, and its child SAs with it, of which `SaClosed` tells."""
-        for spi_in in (*self.children, *self._pending):
-            self._owner.free_child_spi(spi_in)
-        self.children = {}
-        self._pending.clear()
-
     def _abandon_exchanges(self, now: float) -> None:
         """Nothing of ours is wanted any more; an outstanding request is still retransmitted until it is answered."""
-        self._queue.clear()
-        self._drop_unfinished()
-        rival = self.take_rival()
+        self.queue.clear()
+        self.drop_unfinished()
+        rival = handover.take_rival(self)
         if rival is not None:
-            rival.be_replaced(now)
+            handover.be_replaced(rival, now)
             rival.initiate(informational.DeleteIke(), now)
         if self.outstanding is not None and not self.outstanding.abandoned(self, now):
             self.outstanding = informational.Abandoned(self.outstanding.exchange)
 
-    def _drop_unfinished(self) -> None:
+    def drop_unfinished(self) -> None:
         """What the peer has not completed will not be."""
         while self.unfinished:
             link, unfinished = self.unfinished.popitem()
@@ -868,11 +665,11 @@ class IkeSa:
     def _patience_s(self) -> float:
         return self.config.mobike_patience_s if self.mobility and self.state is State.ESTABLISHED else 0.0
 
-    def _send_all(self, datagrams: Sequence[bytes], path: Path | None = None) -> None:
+    def send_all(self, datagrams: Sequence[bytes], path: Path | None = None) -> None:
         for datagram in datagrams:
-            self._owner.transmit(datagram, path or self.path)
+            self.owner.transmit(datagram, path or self.path)
 
-    def _end(self, given: Input, cause: CloseCause, now: float) -> None:
+    def end(self, given: Input, cause: CloseCause, now: float) -> None:
         """Into CLOSED; what is secret or large goes, the cached response stays for a while.
 
         No limit counts closed SAs, and a peer that wants to be refused can be so many times a second: nothing that
@@ -881,7 +678,7 @@ class IkeSa:
         was, predecessor = self.state, self.predecessor
         if predecessor is not None:
             # The peer has deleted it: ours has won. No session was ever its own.
-            predecessor.take_rival()
+            handover.take_rival(predecessor)
         self._abandon_exchanges(now)
         self.outstanding = None
         self.move(given)
@@ -891,14 +688,14 @@ class IkeSa:
         self.nonce_i = self.peer_public = self.init_request = self.init_response = b""
         self.peer.keep_only_answers()
         self.own.forget()
-        self._forget_children()
+        child_lifecycle.forget_all(self)
         self.trace = None
         self.timers.clear()
         self.timers.set(Timer.LINGER, now + self.config.linger_s)
         if was in UNFINISHED:
-            self._owner.settled(self)
+            self.owner.settled(self)
         if was not in (State.CLOSING, State.REPLACED) and predecessor is None:
-            self._owner.emit(SaClosed(self, cause))
+            self.owner.emit(SaClosed(self, cause))
 
 
 def jittered(lifetime_s: float, random: Callable[[int], bytes]) -> float:
@@ -906,28 +703,6 @@ def jittered(lifetime_s: float, random: Callable[[int], bytes]) -> float:
     return lifetime_s * (1 - random(1)[0] / 2560)
 
 
-def _code(error: IkeError, otherwise: NotifyType) -> str:
-    """As the audit log names it: the error's own code, else `no-proposal-chosen` for NO_PROPOSAL_CHOSEN."""
-    return error.code or (error.notify or otherwise).name.lower().replace("_", "-")
-
-
-HANDED_OVER = (
-    "assignment",
-    "children",
-    "client",
-    "config",
-    "context",
-    "nat_local",
-    "nat_remote",
-    "new_keys",
-    "path",
-    "peer_fragments",
-    "peer_hashes",
-    "peer_identity",
-    "resumption",
-    "willing",
-)
-"""What a rekeyed IKE SA has of the one before it, beside timers and exchanges that wait."""
 _ENCRYPTED = frozenset((PayloadType.SK, PayloadType.SKF))
 _AFTER_INIT = frozenset((ExchangeType.IKE_AUTH, ExchangeType.IKE_INTERMEDIATE))
 _EXCHANGES = frozenset(ExchangeType) - {ExchangeType.IKE_SA_INIT, ExchangeType.IKE_SESSION_RESUME}

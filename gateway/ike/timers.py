@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 
 
@@ -57,7 +58,7 @@ class Timers:
             del self._due[key]
         return [key for _, _, key in due]
 
-    def hand_over(self, to: Timers, *, but: tuple[type, ...]) -> None:
-        """Move the deadlines, but for those whose keys are of these types."""
-        for key in [key for key in self._due if not isinstance(key, but)]:
+    def hand_over(self, to: Timers, moves: Callable[[object], bool]) -> None:
+        """Move the deadlines of those keys that move along."""
+        for key in [key for key in self._due if moves(key)]:
             to._due[key] = self._due.pop(key)

@@ -15,9 +15,10 @@ from random import Random
 from gateway.ike.channel import Channel
 from gateway.ike.constants import ExchangeType, PayloadType
 from gateway.ike.errors import IkeError
-from gateway.ike.exchanges.create_child_sa import CreateChild
+from gateway.ike.exchanges import replace_child
 from gateway.ike.exchanges.informational import Liveness
 from gateway.ike.exchanges.rekey_ike import RekeyIke
+from gateway.ike.exchanges.replace_child import CreateChild
 from gateway.ike.fragments import MAX_FRAGMENTS, MAX_REASSEMBLED_BYTES
 from gateway.ike.message import Header, chain, parse_payloads
 from gateway.ike.path import Path
@@ -186,7 +187,7 @@ def established(data: bytes) -> None:
         elif choice == 6 and alive:
             live = [child for child in alive[0].children.values() if child.is_live]
             if live:
-                alive[0].child_expired(live[0].spi_in, pair.now, hard=False)
+                replace_child.expired(alive[0], live[0].spi_in, pair.now, hard=False)
                 end.responder.touch(alive[0])
                 pair.collect()
         else:

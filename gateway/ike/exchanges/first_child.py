@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gateway.ike import child_lifecycle
 from gateway.ike.child import Assignment, Child
 from gateway.ike.configuration_reply import configuration_reply
 from gateway.ike.constants import ExchangeType, NotifyType, PayloadType
-from gateway.ike.errors import AuthenticationFailed, FailedCpRequired, IkeError
-from gateway.ike.events import SaEstablished
+from gateway.ike.errors import AuthenticationFailed, FailedCpRequired, IkeError, code_of
+from gateway.ike.events import CloseCause, SaEstablished
 from gateway.ike.exchanges import extensions, redirect
 from gateway.ike.exchanges.auth_state import IkeAuth
 from gateway.ike.exchanges.child_sa import narrow_selectors
@@ -18,7 +19,7 @@ from gateway.ike.payloads.redirect import GatewayId
 from gateway.ike.payloads.security_association import proposals_to_bytes
 from gateway.ike.proposals import choose_first_child
 from gateway.ike.selectors import selectors_to_bytes
-from gateway.ike.states import Input
+from gateway.ike.states import Input, State
 
 if TYPE_CHECKING:
     from gateway.ike.sa import IkeSa
@@ -63,11 +64,12 @@ def _negotiate_child(sa: IkeSa, state: IkeAuth, assignment: Assignment) -> None:
         remote_selectors=remote,
         lineage=assignment.lineage or sa.owner.new_lineage(),
     )
-    sa.install(
+    child_lifecycle.install(
+        sa,
         child,
         outbound=True,
         installed=lambda now: _finish(sa, state, child, assignment, now),
-        failed=sa.refuse_child,
+        failed=lambda error, now: refuse(sa, error, now),
     )
 
 
@@ -102,3 +104,13 @@ def finish_without_child(sa: IkeSa, state: IkeAuth, error: IkeError) -> None:
     """The peer is authentic, but gets no child SA: the proof, and the reason (RFC 7296 section 1.2)."""
     notify = error.notify or NotifyType.TEMPORARY_FAILURE
     sa.respond(ExchangeType.IKE_AUTH, [*state.proof, notify_payload(notify, error.data)])
+
+
+def refuse(sa: IkeSa, error: IkeError, now: float) -> None:
+    """No child SA can be made: say why (the IKE SA itself is authentic), then delete the IKE SA."""
+    if sa.auth is None or sa.state is not State.ASSIGNING:
+        return
+    sa.report_failure(code_of(error, NotifyType.TEMPORARY_FAILURE), str(error))
+    finish_without_child(sa, sa.auth, error)
+    # Sent at once, the Delete may overtake the response inside the client, which then waits for a dead SA.
+    sa.close_without_child(CloseCause.REFUSED, now + sa.config.refused_delete_delay_s)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from gateway.ike import child_lifecycle, handover
 from gateway.ike.admission import admit
 from gateway.ike.channel import OutPayloads
-from gateway.ike.child import ChildState
+from gateway.ike.child import Child, ChildState
 from gateway.ike.constants import ExchangeType, NotifyType, PayloadType, ProtocolId
 from gateway.ike.exchanges import mobike, ticket_requests
 from gateway.ike.message import Payloads
@@ -38,7 +39,7 @@ def handle_request(sa: IkeSa, payloads: Payloads, now: float) -> None:
         sa.report_failure("client-gave-up", f"the client gave up: {errors[0]}")
         sa.peer_deleted(now)
         return
-    sa.is_used(now)
+    handover.is_used(sa, now)
     answer = [*_delete_children(sa, deletes, now), *mobike.handle_request(sa, notifies, now)]
     if sa.state is State.ESTABLISHED and ticket_requests.is_asked(notifies):
         answer.append(ticket_requests.answer(sa))
@@ -49,20 +50,30 @@ def _delete_children(sa: IkeSa, deletes: Sequence[Delete], now: float) -> list[t
     """Delete our half of what the peer deletes; one that both delete at once is not named again (section 1.4.1)."""
     named = {spi for delete in deletes if delete.protocol == ProtocolId.ESP for spi in delete.spis}
     answered: list[bytes] = []
-    sa.peer_deleted_spis(named - {child.spi_out.to_bytes(4, "big") for child in sa.children.values()})
+    if sa.outstanding is not None:
+        # One that we do not know may be of a child SA that the peer is about to tell of.
+        sa.deleted_unknown |= named - {child.spi_out.to_bytes(4, "big") for child in sa.children.values()}
     for child in list(sa.children.values()):
         if child.spi_out.to_bytes(4, "big") not in named or child.state is ChildState.DELETED:
             continue
         if child.state is not ChildState.DELETING:
             answered.append(child.spi_in.to_bytes(4, "big"))
-        sa.child_gone(child, now)
+        child_lifecycle.gone(sa, child, now)
     return [(PayloadType.DELETE, Delete(ProtocolId.ESP, tuple(answered)).to_bytes())] if answered else []
+
+
+def delete_children(sa: IkeSa, children: Sequence[Child], now: float) -> None:
+    """Delete child SAs that the peer has as well."""
+    for child in children:
+        child.state = ChildState.DELETING
+    sa.initiate(DeleteChildren([child.spi_in for child in children]), now)
 
 
 class _Informational:
     """What ours have in common."""
 
     exchange = ExchangeType.INFORMATIONAL
+    moves_along = True
 
     def abandoned(self, sa: IkeSa, now: float) -> bool:
         """Nothing depends on them."""
@@ -115,7 +126,7 @@ class DeleteChildren(_Informational):
         for spi in self._spis_in:
             child = sa.children.get(spi)
             if child is not None and child.state is ChildState.DELETING:
-                sa.child_gone(child, now)
+                child_lifecycle.gone(sa, child, now)
 
 
 class Abandoned:
@@ -124,6 +135,8 @@ class Abandoned:
     Args:
         exchange: what it was.
     """
+
+    moves_along = True
 
     def __init__(self, exchange: ExchangeType) -> None:
         self.exchange = exchange

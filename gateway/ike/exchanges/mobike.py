@@ -220,6 +220,7 @@ class RoutabilityCheck:
     """COOKIE2 to the peer's new address: only who receives there can send it back."""
 
     exchange = ExchangeType.INFORMATIONAL
+    moves_along = True
 
     def __init__(self) -> None:
         self._cookie = b""
@@ -265,6 +266,7 @@ class AnnounceAddresses:
     """
 
     exchange = ExchangeType.INFORMATIONAL
+    moves_along = True
 
     def __init__(self, addresses: Sequence[str]) -> None:
         self._addresses = tuple(addresses)

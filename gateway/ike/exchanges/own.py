@@ -16,6 +16,8 @@ class OwnExchange(Protocol):
     """One request of ours; only one of an SA's is outstanding at a time (RFC 7296 section 2.3)."""
 
     exchange: ExchangeType
+    moves_along: bool
+    """Where the IKE SA is rekeyed before its turn has come, the new SA begins it."""
 
     def request(self, sa: IkeSa, now: float) -> OutPayloads | None:
         """Its turn has come: the request, or None where it is not needed any more."""

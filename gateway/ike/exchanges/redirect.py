@@ -95,6 +95,7 @@ class Redirect:
     """
 
     exchange = ExchangeType.INFORMATIONAL
+    moves_along = True
 
     def __init__(self, target: GatewayId) -> None:
         self._target = target

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from gateway.ike import handover
 from gateway.ike.admission import admit
 from gateway.ike.channel import OutPayloads
 from gateway.ike.constants import ExchangeType, Group, NotifyType, PayloadType
@@ -115,7 +116,7 @@ def _make(sa: IkeSa, accepted: _Accepted, exchange: ExchangeType, answer: OutPay
         # Both at once: our answer decides, by the nonces.
         sa.rival, new.predecessor, own.rival_nonce = new, sa, accepted.lower_nonce
         return
-    sa.hand_over(new, now)
+    handover.hand_over(sa, new, now)
     # The peer deletes it; should it forget to, we do.
     sa.timers.set(Timer.DELETE, now + sa.config.replaced_delete_s)
 
@@ -153,6 +154,8 @@ def _rekeyed(sa: IkeSa, accepted: _Accepted, *, is_initiator: bool) -> IkeSa:
 
 class RekeyIke:
     """Our own rekeying of an IKE SA, with the suite that it has."""
+
+    moves_along = False
 
     def __init__(self) -> None:
         self.exchange = ExchangeType.CREATE_CHILD_SA
@@ -197,10 +200,10 @@ class RekeyIke:
         if self._followups is not None:
             sa.proceed(self, now)
             return
-        rival = sa.take_rival()
+        rival = handover.take_rival(sa)
         if accepted is None:
             if rival is not None:
-                sa.hand_over(rival, now)
+                handover.hand_over(sa, rival, now)
                 sa.timers.set(Timer.DELETE, now + sa.config.replaced_delete_s)
             elif sa.state is State.ESTABLISHED:
                 self._refused(sa, errors[0], now)
@@ -210,17 +213,17 @@ class RekeyIke:
         sa.owner.adopt(new)
         lost = sa.state is not State.ESTABLISHED
         if rival is not None and accepted.lower_nonce < self.rival_nonce:
-            sa.hand_over(rival, now)
+            handover.hand_over(sa, rival, now)
             sa.timers.set(Timer.DELETE, now + sa.config.replaced_delete_s)
             lost = True
         if lost:
             # Ours is the one too many, so we delete it; the peer deletes the old one.
-            new.be_replaced(now)
+            handover.be_replaced(new, now)
             new.initiate(DeleteIke(), now)
             return
         if rival is not None:
-            rival.be_replaced(now)
-        sa.hand_over(new, now)
+            handover.be_replaced(rival, now)
+        handover.hand_over(sa, new, now)
         sa.initiate(DeleteIke(), now)
 
     def _progress(self, sa: IkeSa, payloads: Payloads) -> _Accepted:

@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv4Network
 from random import Random
 from typing import Any
 
-from gateway.ike import events
+from gateway.ike import child_lifecycle, events
 from gateway.ike.child import Assignment, Child
 from gateway.ike.config import ResponderConfig
 from gateway.ike.constants import Encr, Group, Integ, Prf
@@ -62,10 +62,10 @@ class End:
         match event:
             case events.ChildReady(sa, child, outbound):
                 if self.refuse is not None:
-                    sa.child_failed(child.spi_in, self.refuse, now)
+                    child_lifecycle.failed(sa, child.spi_in, self.refuse, now)
                     return
                 self.carry(sa, child, outbound=outbound)
-                sa.child_installed(child.spi_in, now)
+                child_lifecycle.installed(sa, child.spi_in, now)
             case events.ChildStarted(_, spi_in):
                 assert spi_in in self.carried
                 self.sending_on.append(spi_in)

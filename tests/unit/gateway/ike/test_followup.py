@@ -14,9 +14,10 @@ from gateway.ike.child import Assignment
 from gateway.ike.constants import ExchangeType, Group, NotifyType, PayloadType
 from gateway.ike.errors import IkeError, TemporaryFailure
 from gateway.ike.events import ChildRefused, CloseCause, SaClosed, SaRekeyed
-from gateway.ike.exchanges.create_child_sa import CreateChild
+from gateway.ike.exchanges import informational, replace_child
 from gateway.ike.exchanges.ike_followup_ke import WAIT_S, Followups
 from gateway.ike.exchanges.rekey_ike import RekeyIke
+from gateway.ike.exchanges.replace_child import CreateChild
 from gateway.ike.message import Header, Payloads, chain
 from gateway.ike.payloads.ke import KeyExchange
 from gateway.ike.payloads.notify import Notify, notify_payload
@@ -159,7 +160,7 @@ class TestChildSa:
         pair = hybrid()
         rekey_child(pair, pair.right)
         deliver_all(pair, pair.left)
-        pair.left.sa.delete_children(pair.left.live, pair.now)
+        informational.delete_children(pair.left.sa, pair.left.live, pair.now)
         pair.collect()
         pair.run()
         pair.advance(SETTLED_S)
@@ -173,7 +174,7 @@ class TestChildSa:
         pair.do(pair.right, own)
         deliver_all(pair, pair.left)
         sa = pair.left.sa
-        sa.reassign(Assignment(RIGHT, None, (IPv4Network("10.1.0.0/24"),), ()), pair.now)
+        replace_child.reassign(sa, Assignment(RIGHT, None, (IPv4Network("10.1.0.0/24"),), ()), pair.now)
         pair.left.responder.touch(sa)
         pair.run()
         assert own.errors[:1] == [NotifyType.TEMPORARY_FAILURE]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.ike import events
+from gateway.ike import child_lifecycle, events, sign_in
 from gateway.ike.constants import ExchangeType, NotifyType, PayloadType, ProtocolId
 from gateway.ike.errors import IkeError
 from gateway.ike.events import CloseCause, SaEstablished
@@ -252,13 +252,13 @@ class TestLateAnswers:
         wire = Wire()
         up(wire)
         sa, before = wire.sa, len(wire.from_gateway)
-        sa.eap_continue(b"\x01\x01\0\x05\x01", wire.now)
-        sa.eap_succeeded(b"\x03\x01\0\x04", b"m" * 64, wire.now)
-        sa.eap_failed(b"\x04\x01\0\x04", wire.now)
-        sa.authorised(wire.now)
-        sa.refuse(wire.now)
-        sa.child_installed(wire.child.spi_in, wire.now)
-        sa.child_failed(wire.child.spi_in, IkeError("too late"), wire.now)
+        sign_in.eap_continue(sa, b"\x01\x01\0\x05\x01", wire.now)
+        sign_in.eap_succeeded(sa, b"\x03\x01\0\x04", b"m" * 64, wire.now)
+        sign_in.eap_failed(sa, b"\x04\x01\0\x04", wire.now)
+        sign_in.authorised(sa, wire.now)
+        sign_in.refuse(sa, wire.now)
+        child_lifecycle.installed(sa, wire.child.spi_in, wire.now)
+        child_lifecycle.failed(sa, wire.child.spi_in, IkeError("too late"), wire.now)
         wire.run()
         assert (wire.state, len(wire.from_gateway), wire.causes) == (State.ESTABLISHED, before, [])
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.child_sas import endpoints
+from gateway.ike import handover
 from gateway.ike.constants import ExchangeType, NotifyType, PayloadType
 from gateway.ike.events import CloseCause, PathChanged
 from gateway.ike.exchanges.informational import Liveness
@@ -510,7 +511,7 @@ class TestRekeying:
         new.use_keys(old.keys)
         new.resume(wire.now, None, wire.now)
         wire.responder.adopt(new)
-        old.hand_over(new, wire.now)
+        handover.hand_over(old, new, wire.now)
         wire.responder.touch(old)
         wire.run()
         return new

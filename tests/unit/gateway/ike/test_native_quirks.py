@@ -19,6 +19,7 @@ from gateway.ike.constants import (
     PayloadType,
     TransformType,
 )
+from gateway.ike.exchanges import replace_child
 from gateway.ike.payloads.identification import Identification
 from gateway.ike.payloads.notify import Notify
 from gateway.ike.payloads.security_association import parse_proposals
@@ -57,7 +58,7 @@ def established(wire: Wire, client: NativeClient, method: Method = "eap-mschapv2
 
 def expire(wire: Wire) -> None:
     """The data plane says that the child SA has had its time."""
-    wire.sa.child_expired(wire.child.spi_in, wire.now, hard=False)
+    replace_child.expired(wire.sa, wire.child.spi_in, wire.now, hard=False)
     wire.responder.touch(wire.sa)
     wire.run()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.ike import events
+from gateway.ike import events, sign_in
 from gateway.ike.constants import (
     Encr,
     ExchangeType,
@@ -110,7 +110,7 @@ class TestEap:
         wire.release()
         sa = wire.sa
         assert sa.state is State.EAP
-        sa.eap_succeeded(b"\x03\x01\0\x04", msk, wire.now)
+        sign_in.eap_succeeded(sa, b"\x03\x01\0\x04", msk, wire.now)
         wire.responder.touch(sa)
         wire.run()
         assert_refused(wire, client, "AUTHENTICATION_FAILED")

@@ -10,9 +10,10 @@ from gateway.ike.child import Assignment, ChildState
 from gateway.ike.constants import Group
 from gateway.ike.errors import TemporaryFailure
 from gateway.ike.events import ChildRefused, CloseCause, SaClosed, SaRekeyed
-from gateway.ike.exchanges.create_child_sa import CreateChild
+from gateway.ike.exchanges import informational, replace_child
 from gateway.ike.exchanges.informational import DeleteChildren
 from gateway.ike.exchanges.rekey_ike import RekeyIke
+from gateway.ike.exchanges.replace_child import CreateChild
 from gateway.ike.selectors import TrafficSelector
 from gateway.ike.states import State
 from tests.unit.gateway.ike.pair import RIGHT, End, Pair
@@ -109,7 +110,7 @@ class TestChildSa:
         pair = Pair()
         end = getattr(pair, side)
         (child,) = other(pair, end).live
-        other(pair, end).sa.delete_children([child], pair.now)
+        informational.delete_children(other(pair, end).sa, [child], pair.now)
         rekey_child(pair, end)
         pair.run()
         pair.advance(SETTLED_S)
@@ -119,7 +120,7 @@ class TestChildSa:
     def test_by_both_sides_deleted_at_once(self) -> None:
         pair = Pair()
         for end in (pair.left, pair.right):
-            end.sa.delete_children(end.live, pair.now)
+            informational.delete_children(end.sa, end.live, pair.now)
         pair.run()
         pair.assert_agreed(children=0)
 
@@ -186,7 +187,7 @@ class TestChildSa:
         pair = Pair()
         end = getattr(pair, side)
         (child,) = end.live
-        end.sa.child_expired(child.spi_in, pair.now, hard=False)
+        replace_child.expired(end.sa, child.spi_in, pair.now, hard=False)
         pair.run()
         pair.advance(SETTLED_S)
         pair.assert_agreed()
@@ -197,7 +198,7 @@ class TestChildSa:
         pair = Pair()
         end = getattr(pair, side)
         (child,) = end.live
-        end.sa.child_expired(child.spi_in, pair.now, hard=True)
+        replace_child.expired(end.sa, child.spi_in, pair.now, hard=True)
         pair.run()
         pair.assert_agreed(children=0)
 
@@ -205,7 +206,7 @@ class TestChildSa:
         pair = Pair()
         pair.left.sa.client, pair.left.sa.nat_remote = "Windows 11", True
         (child,) = pair.left.live
-        pair.left.sa.child_expired(child.spi_in, pair.now, hard=False)
+        replace_child.expired(pair.left.sa, child.spi_in, pair.now, hard=False)
         pair.collect()
         assert not pair.to_right
 
@@ -355,7 +356,7 @@ class TestOtherSelectors:
         sa = pair.left.sa
         assert sa.assignment is not None
         now_allowed = tuple(map(IPv4Network, networks))
-        sa.reassign(Assignment(RIGHT, None, now_allowed, ()), pair.now)
+        replace_child.reassign(sa, Assignment(RIGHT, None, now_allowed, ()), pair.now)
         pair.left.responder.touch(sa)
         pair.run()
 
@@ -401,7 +402,7 @@ def play_over_a_bad_network(pair: Pair) -> None:
             if what == 0:
                 sa.initiate(RekeyIke(), pair.now)
             elif what == 1 and live:
-                sa.child_expired(random.choice(live).spi_in, pair.now, hard=False)
+                replace_child.expired(sa, random.choice(live).spi_in, pair.now, hard=False)
             elif what == 2 and live:
                 sa.initiate(CreateChild(random.choice(live).spi_in, rekeying=True), pair.now)
             end.responder.touch(sa)

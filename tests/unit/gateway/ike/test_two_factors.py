@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.ike import sign_in
 from gateway.ike.constants import AuthMethod, ExchangeType, NotifyType, PayloadType
 from gateway.ike.events import AssignmentWanted, CertificateReceived, EapStarted, SaEstablished
 from gateway.ike.payloads.auth import Auth
@@ -185,10 +186,10 @@ def test_late_answers_of_aaa_do_nothing() -> None:
     client = between(wire)
     sa = wire.sa
     # Answers that belong to the first authentication, or to EAP that has not begun.
-    sa.authorised(wire.now)
-    sa.eap_succeeded(b"\x03\x00\x00\x04", b"m" * 64, wire.now)
-    sa.eap_continue(b"\x01\x00\x00\x05\x01", wire.now)
-    sa.eap_failed(b"\x04\x00\x00\x04", wire.now)
+    sign_in.authorised(sa, wire.now)
+    sign_in.eap_succeeded(sa, b"\x03\x00\x00\x04", b"m" * 64, wire.now)
+    sign_in.eap_continue(sa, b"\x01\x00\x00\x05\x01", wire.now)
+    sign_in.eap_failed(sa, b"\x04\x00\x00\x04", wire.now)
     assert sa.state is State.SECOND_AUTH
     go_on(wire, client)
     assert_up(wire, client)

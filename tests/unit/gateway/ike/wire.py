@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 from aaa.eap.mschapv2_keys import nt_password_hash
 from aaa.eap.server import Authenticated, EapServer, Failed, MethodName, NeedCredentials, NtCredential, Send, Step
-from gateway.ike import events
+from gateway.ike.exchanges import first_child
+from gateway.ike import child_lifecycle, events, sign_in
 from gateway.ike.child import Assignment, Child
 from gateway.ike.config import ResponderConfig
 from gateway.ike.constants import IKE_HEADER_BYTES
@@ -24,9 +25,11 @@ from gateway.ike.errors import IkeError
 from gateway.ike.events import CloseCause, Event
 from gateway.ike.path import Path
 from gateway.ike.payloads.identification import Identification
+from gateway.ike.payloads.redirect import GatewayId
 from gateway.ike.responder import Responder
 from gateway.ike.sa import IkeSa
 from gateway.ike.states import State
+from gateway.ike.ticket import Grant
 from tests.peers.eap import MsChapV2Peer
 from tests.peers.initiator import Initiator, InitiatorConfig, Phase
 from tests.unit.aaa.eap.conversation import tls_server
@@ -72,6 +75,10 @@ class Aaa:
     peer_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Behind a site peer."""
     session_lifetime_s: float | None = None
+    grant: Grant | None = None
+    """Of tickets, to whoever is let in."""
+    send_to: GatewayId | None = None
+    """Another gateway, instead of addresses."""
     no_address: IkeError | None = None
     """Why there is no address."""
     not_installed: IkeError | None = None
@@ -254,14 +261,20 @@ class Wire:
                 server = EapServer(self.aaa.methods, "gateway.example", tls_server(), self.random.randbytes)
                 self._eap[sa] = server
                 packet = server.start()
-                self._answer(sa, lambda: sa.eap_continue(packet, self.now))
+                self._answer(sa, lambda: sign_in.eap_continue(sa, packet, self.now))
             case events.EapReceived(sa, packet):
                 self._eap_step(sa, self._eap[sa].receive(packet))
             case events.CertificateReceived(sa) | events.SitePeerProved(sa):
                 if self.aaa.may_enter:
-                    self._answer(sa, lambda: sa.authorised(self.now))
+                    self._answer(sa, lambda: sign_in.authorised(sa, self.now))
                 else:
-                    self._answer(sa, lambda: sa.refuse(self.now))
+                    self._answer(sa, lambda: sign_in.refuse(sa, self.now))
+            case events.TicketRedeemed(sa):
+                allowed = self.aaa.may_enter
+                self._answer(sa, lambda: sign_in.authorised(sa, self.now) if allowed else sign_in.refuse(sa, self.now))
+            case events.AssignmentWanted(sa) if self.aaa.send_to is not None:
+                sa.redirect(self.aaa.send_to, self.now)
+                self.responder.touch(sa)
             case events.AssignmentWanted(sa):
                 self._assign(event)
             case events.ChildReady(sa, child, outbound):
@@ -299,23 +312,24 @@ class Wire:
             step = server.provide_credentials(known)
         match step:
             case Send(packet):
-                self._answer(sa, lambda: sa.eap_continue(packet, self.now))
+                self._answer(sa, lambda: sign_in.eap_continue(sa, packet, self.now))
             case Authenticated(identity=identity, msk=msk) if self.aaa.may_enter:
                 sa.context = identity
                 packet = server.success()
-                self._answer(sa, lambda: sa.eap_succeeded(packet, msk, self.now))
+                self._answer(sa, lambda: sign_in.eap_succeeded(sa, packet, msk, self.now))
             case Authenticated():
                 packet = server.failure()
-                self._answer(sa, lambda: sa.eap_failed(packet, self.now))
+                self._answer(sa, lambda: sign_in.eap_failed(sa, packet, self.now))
             case Failed(packet):
-                self._answer(sa, lambda: sa.eap_failed(packet, self.now))
+                self._answer(sa, lambda: sign_in.eap_failed(sa, packet, self.now))
 
     def _assign(self, event: events.AssignmentWanted) -> None:
         sa, problem = event.sa, self.aaa.no_address
+        sa.resumption.grant = self.aaa.grant
         if event.initial_contact:
             self._replace_others(sa)
         if problem is not None:
-            self._answer(sa, lambda: sa.refuse_child(problem, self.now))
+            self._answer(sa, lambda: first_child.refuse(sa, problem, self.now))
             return
         number = self._next_address
         self._next_address += 1
@@ -328,18 +342,18 @@ class Wire:
             peer_networks=self.aaa.peer_networks,
             session_lifetime_s=self.aaa.session_lifetime_s,
         )
-        self._answer(sa, lambda: sa.assign(assignment, self.now))
+        self._answer(sa, lambda: sign_in.assign(sa, assignment, self.now))
 
     def _install(self, sa: IkeSa, child: Child, outbound: bool) -> None:
         problem = self.aaa.not_installed
         if problem is not None:
-            self._answer(sa, lambda: sa.child_failed(child.spi_in, problem, self.now))
+            self._answer(sa, lambda: child_lifecycle.failed(sa, child.spi_in, problem, self.now))
             return
         self.children[child.spi_in] = child
         self._owned.setdefault(sa, set()).add(child.spi_in)
         if outbound:
             self.sending_on.add(child.spi_in)
-        self._answer(sa, lambda: sa.child_installed(child.spi_in, self.now))
+        self._answer(sa, lambda: child_lifecycle.installed(sa, child.spi_in, self.now))
 
     def _remove(self, spi_in: int) -> None:
         self.children.pop(spi_in, None)
