@@ -119,6 +119,10 @@ CATALOGUE: dict[str, Entry] = {
     "no-rule": Entry(
         Cause.ACCESS, ("Compare the rules (aaa.rules) with the user's groups, the method and the device's state.",)
     ),
+    "second-factor-missing": Entry(
+        Cause.ACCESS,
+        ("Set up the client to sign in twice: with the device's certificate, then as its user with EAP (RFC 4739).",),
+    ),
     "denied-by-rule": Entry(Cause.ACCESS, ("The rule that is named decided: change it if that is not meant.",)),
     "decision-changed": Entry(Cause.ACCESS, ("Connect again.",)),
     "too-many-failures": Entry(
