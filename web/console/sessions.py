@@ -48,7 +48,7 @@ def live() -> ResponseReturnValue:
 @requires(Permission.SEE)
 def show(session_id: str) -> ResponseReturnValue:
     """One session."""
-    return _page(_find(session_id))
+    return _page("session", _find(session_id))
 
 
 @sessions.get("/sessions/<string:session_id>/disconnect")
@@ -58,7 +58,7 @@ def disconnect(session_id: str) -> ResponseReturnValue:
     row = _find(session_id)
     if row.ended_at is not None:
         return redirect(url_for("sessions.show", session_id=session_id))
-    return render_template("console/disconnect.html", row=row, reason="", errors={})
+    return _page("disconnect", row, reason="", errors={})
 
 
 @sessions.post("/sessions/<string:session_id>/disconnect")
@@ -78,22 +78,23 @@ def confirm_disconnect(session_id: str) -> ResponseReturnValue:
         return _ask_again(row, FormError.of(error).errors)
     await_stops(enforcement, lambda session: get_session(session, row.id).ended_at is None)
     return _page(
+        "session",
         _find(session_id),
         enforcement=enforcement,
         enforcement_title=f"{row.device_name} was disconnected",
     )
 
 
-def _page(row: TunnelSession, **extra: Any) -> str:
+def _page(template: str, row: TunnelSession, **extra: Any) -> str:
     with runtime().database.reading() as session:
         # Another CA's certificate may let in a device that is not in the inventory, and has no page.
         has_device = session.get(Device, row.device_id) is not None
-    return render_template("console/session.html", row=row, has_device=has_device, **extra)
+    return render_template(f"console/{template}.html", row=row, has_device=has_device, **extra)
 
 
 def _ask_again(row: TunnelSession, errors: dict[str, str]) -> ResponseReturnValue:
     reason = request.form.get("reason", "")
-    return make_response(render_template("console/disconnect.html", row=row, reason=reason, errors=errors), 400)
+    return make_response(_page("disconnect", row, reason=reason, errors=errors), 400)
 
 
 def _find(session_id: str) -> TunnelSession:

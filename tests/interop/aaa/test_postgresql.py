@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import select, text
 
-from aaa import enforcement
+from aaa import enforcement, users
 from aaa.dynamic_authorization import Answer, Change, Peer, Selector
-from aaa.interface import EapAccepted, EapRejected, TerminateCause
+from aaa.interface import Access, EapAccepted, EapRejected, TerminateCause
 from aaa.models import TunnelSession
 from core.runtime import Runtime
-from core.settings import Settings
+from core.settings import RuleSettings, Settings
 from tests.interop.core import test_postgresql as postgresql
 from tests.peers.eap import MsChapV2Peer
 from tests.unit.aaa.driver import Driver, usage
@@ -102,3 +103,57 @@ def test_connections_that_the_server_cut_are_replaced(driver: Driver) -> None:
             )
         )
     assert isinstance(driver.sign_in(MsChapV2Peer("alice", laptop.code)), EapAccepted)
+
+
+def test_no_session_of_an_unknown_device_begins_behind_its_users_disabling(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same without a device to lock, as another CA's certificate lets one in: the user's row stands for it."""
+    rule = RuleSettings(name="partners", device_states=("unmanaged",))
+    with driver.runtime.database.transaction() as session:
+        users.create_user(session, "alice", actor=postgresql.ALICE)
+    settings = driver.runtime.settings
+    with_rule = settings.model_copy(update={"aaa": settings.aaa.model_copy(update={"rules": (rule,)})})
+    at_disconnect: list[set[str]] = []
+    told: list[Selector] = []
+
+    def ask(_peer: Peer, selector: Selector, _change: Change | None = None) -> Answer:
+        told.append(selector)
+        at_disconnect.append(_live(driver.runtime))
+        return Answer(True, None, "")
+
+    monkeypatch.setattr(enforcement, "ask", ask)
+    access = Access(
+        user_name="alice",
+        device_id=str(uuid.uuid4()),
+        device_name="corporate/1a2b3c",
+        method="certificate",
+        rule="partners",
+        reason="",
+        pool=None,
+        networks=(),
+        dns=(),
+        session_lifetime_s=60.0,
+        interim_interval_s=60.0,
+        certificate_serial="1a2b3c",
+        certificate_authority="corporate",
+        managed=False,
+    )
+    with Runtime.open(with_rule) as runtime, Driver(runtime) as partner:
+        disabler = threading.Thread(
+            target=enforcement.disable_user, args=(runtime, "alice", "left", postgresql.ALICE)
+        )
+        for count in range(10_000):
+            if count == 20:
+                disabler.start()
+            _, refusal = partner.start_session(access)
+            if refusal is not None:
+                assert refusal.code == "disabled-user"
+                break
+        disabler.join(20)
+        for _ in range(5):
+            assert partner.start_session(access)[1] is not None
+        live = _live(runtime)
+    assert len(live) >= 20
+    assert {selector.session_id for selector in told} == live
+    assert at_disconnect[0] == live

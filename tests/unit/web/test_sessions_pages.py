@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from datetime import UTC, datetime, timedelta
 from threading import Timer
 
@@ -14,6 +15,7 @@ from aaa.models import Gateway
 from core.audit import Actor, Entry, recent_events, record_many
 from core.clock import utc_now
 from core.runtime import Runtime
+from posture.models import Device
 from tests.unit.web import world
 from tests.unit.web.visitor import Person, Visitor
 from web.console.overview import sign_in_chart
@@ -217,3 +219,18 @@ def test_an_auditor_sees_no_buttons_that_would_refuse(runtime: Runtime, app: Fla
             assert part not in page, (path, part)
     with runtime.database.reading() as session:
         assert recent_events(session, actor="user:audrey", action="session.*") == []
+
+
+def test_a_session_of_a_device_that_is_not_in_the_inventory(runtime: Runtime, administrator: Visitor) -> None:
+    """Let in by another CA's certificate; there is no page of the device to lead to."""
+    world.add_gateway(runtime)
+    device = world.add_device(runtime, "ines", "ines-laptop")
+    session_id = world.connect(runtime, device)
+    assert f'href="/devices/{device.id}"' in administrator.get(f"/sessions/{session_id}").text
+    stranger = Device(id=str(uuid.uuid4()), name="corporate/1a2b3c", owner="ines")
+    session_id = world.connect(runtime, stranger)
+    for path in ("/sessions", f"/sessions/{session_id}", f"/sessions/{session_id}/disconnect"):
+        page = administrator.get(path)
+        assert page.status_code == 200
+        assert "corporate/1a2b3c" in page.text
+        assert stranger.id not in page.text
