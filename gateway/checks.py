@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address
 from core.checks import Check
 from core.settings import GatewaySettings, Settings
 from gateway.client_checks import tunnel_checks
-from gateway.dataplane.kernel_esp import kernel_esp
+from gateway.dataplane.kernel_esp import KernelEsp, kernel_esp
 from gateway.dataplane.links import forwarding_enabled
 from gateway.ike.policy import POLICIES
 
@@ -20,11 +20,13 @@ _TUN_DEVICE = "/dev/net/tun"
 def checks(settings: Settings) -> list[Check]:
     """All findings; nothing is changed, and sockets are closed again."""
     gateway = settings.gateway
+    kernel = kernel_esp()
+    in_kernel = kernel.available and gateway.data_plane != "userspace"
     return [
         proposal_policy(gateway),
-        _data_plane(gateway),
-        _tun(),
-        _capabilities(),
+        data_plane(gateway, kernel),
+        *([] if in_kernel else [_tun()]),
+        capabilities(_effective_capabilities(), in_kernel=in_kernel),
         *(_port(address, port) for address in gateway.listen for port in (gateway.ike_port, gateway.natt_port)),
         _control_port(gateway),
         _forwarding(gateway),
@@ -41,11 +43,19 @@ def proposal_policy(settings: GatewaySettings) -> Check:
     return Check(name, True, policy.name)
 
 
-def _data_plane(settings: GatewaySettings) -> Check:
-    name, kernel = "gateway: data plane", kernel_esp()
-    if settings.data_plane == "kernel":
-        return Check(name, False, "the settings ask for the kernel's ESP, which this version can't use", 'use "auto"')
-    return Check(name, True, f"userspace, ESP in Python ({kernel.reason})")
+def data_plane(settings: GatewaySettings, kernel: KernelEsp) -> Check:
+    """Which data plane the gateway would take, and what it can't do."""
+    name = "gateway: data plane"
+    if settings.data_plane == "userspace":
+        return Check(name, True, "userspace, ESP in Python (the settings say so)")
+    if not kernel.available:
+        if settings.data_plane == "kernel":
+            return Check(name, False, f"the settings ask for the kernel's ESP, but {kernel.reason}", kernel.fix)
+        return Check(name, True, f"userspace, ESP in Python ({kernel.reason})")
+    if kernel.missing:
+        fix = "load the kernel's modules for them, or see that no client needs them"
+        return Check(name, None, f"kernel, which lacks {', '.join(kernel.missing)}", fix)
+    return Check(name, True, f"kernel ({kernel.reason})")
 
 
 def _tun() -> Check:
@@ -58,17 +68,24 @@ def _tun() -> Check:
     return Check(name, True, f"{_TUN_DEVICE} can be opened")
 
 
-def _capabilities() -> Check:
+def capabilities(held: int, *, in_kernel: bool) -> Check:
+    """Whether the process may do what the gateway has to.
+
+    Args:
+        held: effective capabilities, one bit each.
+        in_kernel: ESP is the kernel's, so that no socket has to carry it.
+    """
     name = "gateway: permissions"
-    held = _effective_capabilities()
     wanted = {
         "CAP_NET_ADMIN": _CAP_NET_ADMIN,
         "CAP_NET_BIND_SERVICE": _CAP_NET_BIND_SERVICE,
     }
     missing = [capability for capability, bit in wanted.items() if not held >> bit & 1]
     if missing:
-        fix = f"run as root, or with AmbientCapabilities={' '.join(wanted)} CAP_NET_RAW"
+        fix = f"run as root, or with AmbientCapabilities={' '.join(wanted)}{'' if in_kernel else ' CAP_NET_RAW'}"
         return Check(name, False, f"missing {' and '.join(missing)}", fix)
+    if in_kernel:
+        return Check(name, True, "CAP_NET_ADMIN and CAP_NET_BIND_SERVICE are held")
     if not held >> _CAP_NET_RAW & 1:
         fix = "add CAP_NET_RAW; without it only clients behind a NAT, or that force UDP, can send ESP"
         return Check(name, None, "plain ESP is off: no CAP_NET_RAW", fix)
