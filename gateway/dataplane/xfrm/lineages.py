@@ -10,7 +10,7 @@ class Lineage:
     """Pairs with one reqid, oldest first.
 
     The kernel asks of a packet that comes in only that its state has the reqid of the policy. So all pairs of a
-    lineage carry what the newest of them may, in both directions.
+    lineage carry what the newest of them may, in both directions, and a restriction of one holds for all of them.
     """
 
     def __init__(self, number: int, reqid: int) -> None:
@@ -41,7 +41,11 @@ class Lineage:
                 pairs.remove(pair)
 
     def claim(self) -> Claim | None:
-        """What it asks of the policies; None when all pairs are gone."""
+        """What it asks of the policies; None when all pairs are gone.
+
+        Raises:
+            DataPlaneError: restrictions that the kernel can't say.
+        """
         if not self.pairs:
             return None
         outward = None
@@ -49,7 +53,8 @@ class Lineage:
             sending = self._sending[-1]
             ends = sending.endpoints
             outward = Template(self.reqid, ends.local, ends.remote, sending.sa.spi_out)
-        return Claim(self.reqid, self.pairs[-1].keys, outward)
+        restrictions = [pair.restriction for pair in self.pairs if pair.restriction is not None]
+        return Claim(self.reqid, self.pairs[-1].policy_keys(restrictions), outward)
 
 
 class Reqids:

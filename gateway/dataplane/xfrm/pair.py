@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from gateway.dataplane.interface import ChildSa, Counters, DataPlaneError, Endpoints
@@ -41,18 +41,15 @@ class Pair:
         self.soft_told = False
         self._if_id = if_id
         self._lifetime = bounded(sa.lifetime, esn=sa.suite.esn)
-        self._local_selectors = sa.local_selectors
-        self.keys = self._policy_keys()
-        """The policies that it needs."""
-        if not self.keys:
+        self.restriction: tuple[TrafficSelector, ...] | None = None
+        """What of its selectors it may still carry; None for all."""
+        self._keys = policy_selectors(self.name, sa.local_selectors, sa.remote_selectors)
+        if not self._keys:
             raise DataPlaneError(f"{self.name}: no traffic selectors")
         self._counters = Counters(0, 0, 0, 0, 0.0, 0, 0)
         self._dropped_before = (0, 0)
         """Replays and failures of earlier states of this pair; all else is carried over by the kernel."""
         self._seen_at = 0.0
-
-    def _policy_keys(self) -> frozenset[PolicyKey]:
-        return policy_selectors(self.name, self._local_selectors, self.sa.remote_selectors)
 
     @property
     def id_in(self) -> StateId:
@@ -69,15 +66,18 @@ class Pair:
         """Of both, the receiving one first."""
         return self.id_in, self.id_out
 
-    def restrict(self, local_selectors: tuple[TrafficSelector, ...]) -> None:
-        """Carry no more than this from now on.
+    def policy_keys(self, restrictions: Iterable[tuple[TrafficSelector, ...]] = ()) -> frozenset[PolicyKey]:
+        """The policies that it needs, where none of these restrictions may be passed.
 
         Raises:
-            DataPlaneError: the kernel can't say it.
+            DataPlaneError: the kernel can't say that.
         """
-        self._local_selectors = narrow(self._local_selectors, local_selectors)
-        self.keys = frozenset()
-        self.keys = self._policy_keys()
+        local = self.sa.local_selectors
+        for restriction in restrictions:
+            local = narrow(local, restriction)
+        if local == self.sa.local_selectors:
+            return self._keys
+        return policy_selectors(self.name, local, self.sa.remote_selectors)
 
     def states(self, carried: tuple[State, State] | None = None) -> tuple[NewState, NewState]:
         """Both states as they shall be, the receiving one first.

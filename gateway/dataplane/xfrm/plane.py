@@ -61,8 +61,10 @@ class KernelPlane:
     """Implements `gateway.dataplane.interface.DataPlane`.
 
     Pairs of one lineage share their policies, and so carry what the newest of them may: a pair that is installed with
-    narrower selectors narrows the older ones, and `restrict` narrows all of the lineage. Of two lineages with the
-    same selectors the newer one has the policies; the older one carries nothing until that goes.
+    narrower selectors narrows the older ones, and a restriction of one holds for all while that one is there. Of two
+    lineages with the same selectors the newer one has the policies; the older one carries nothing until that goes.
+
+    Where a pair can't be moved or restricted, it is taken down, and `expired` told, hard, after the exception.
 
     Args:
         loop: where the kernel's events are watched, from now until `close`.
@@ -160,18 +162,18 @@ class KernelPlane:
             raise
 
     def restrict(self, spi_in: int, local_selectors: tuple[TrafficSelector, ...]) -> None:
-        """See `DataPlane`; a pair that is not there carries nothing anyway. All pairs of the lineage are narrowed."""
+        """See `DataPlane`; a pair that is not there carries nothing anyway."""
         pair = self._pairs.get(spi_in)
         if pair is None or pair.stopped:
             return
         lineage = self._lineages[pair.sa.lineage]
+        pair.restriction = local_selectors
         try:
-            for other in lineage.pairs:
-                other.restrict(local_selectors)
             self._apply_policies(lineage)
         except DataPlaneError:
+            pair.restriction = ()
             for other in list(lineage.pairs):
-                self._take_down(other)
+                self._give_up(other)
             raise
 
     def remove(self, spi_in: int) -> Counters | None:
@@ -207,8 +209,12 @@ class KernelPlane:
             else:
                 self._move_states(pair, endpoints)
         except DataPlaneError:
-            self._take_down(pair)
+            self._give_up(pair)
             raise
+
+    def _give_up(self, pair: Pair) -> None:
+        self._take_down(pair)
+        self._loop.call_later(0.0, partial(self._events.expired, pair.sa.spi_in, hard=True))
 
     def _move_states(self, pair: Pair, endpoints: Endpoints) -> None:
         inward, outward = self._states.take_away(pair)
@@ -356,7 +362,6 @@ class KernelPlane:
             self.move(pair.sa.spi_in, replace(was, remote=remote, remote_port=remote_port))
         except DataPlaneError as error:
             _log.error("child SA not moved", error=str(error))
-            self._events.expired(pair.sa.spi_in, hard=True)
             return
         self._events.remote_moved(pair.sa.spi_in, remote, remote_port)
 

@@ -263,6 +263,8 @@ def test_where_a_move_is_impossible_nothing_of_the_pair_stays(planes: Planes, in
     assert {sa.spi for sa in kernel_sas(planes.road.gateway)} == {taken.spi_in, taken.spi_out}
     assert not planes.path().up()
     assert planes.counters(child).packets_in == 1
+    planes.loop.run(0.1)
+    assert planes.told.ends == [(child.spi_in, "hard")]
 
 
 def test_moving_what_is_not_there_is_no_error(planes: Planes) -> None:

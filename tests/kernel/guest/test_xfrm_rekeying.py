@@ -9,6 +9,7 @@ import pytest
 
 from gateway.dataplane.interface import DataPlaneError
 from tests.kernel.guest.planes import (
+    CLIENT_INNER,
     CLIENT_SPI,
     ESN,
     GATEWAY_OWN,
@@ -147,9 +148,36 @@ def test_a_restriction_holds_at_once_in_both_directions(planes: Planes) -> None:
     planes.gateway.restrict(child.spi_in, ())
     assert not allowed.up()
     assert not allowed.down()
-    assert planes.counters(child).packets_in > 4
+    # And back, when access is given again.
+    planes.gateway.restrict(child.spi_in, selectors_of("10.1.0.0/16"))
+    assert allowed.carries()
+    assert denied.carries()
+    assert not allowed_6.up()
+    assert planes.counters(child).packets_in > 6
     assert planes.gateway.remove(child.spi_in) is not None
     planes.gateway.restrict(child.spi_in, ())
+
+
+def test_where_a_restriction_can_not_be_made_nothing_passes(planes: Planes) -> None:
+    """Access was to be taken away, and the kernel has another program's policy where ours would have to be."""
+    old, new = child_sa(), child_sa(number=1)
+    planes.install(old)
+    planes.install(new)
+    assert planes.path().carries()
+    gateway = planes.road.gateway
+    interface = [] if "policies" in planes.gateway.description else ["if_id", hex(111 << 24)]
+    theirs = ("src", "10.1.0.0/24", "dst", f"{CLIENT_INNER}/32", "dir", "out")
+    gateway.ip("xfrm", "policy", "add", *theirs, *interface)
+    with pytest.raises(DataPlaneError, match="another program"):
+        planes.gateway.restrict(new.spi_in, selectors_of("10.1.0.0/24"))
+    assert kernel_sas(gateway) == []
+    assert not planes.path().up()
+    planes.loop.run(0.1)
+    assert sorted(planes.told.ends) == [(old.spi_in, "hard"), (new.spi_in, "hard")]
+    counters = planes.gateway.remove(new.spi_in)
+    assert counters is not None
+    assert counters.packets_in == 1
+    gateway.ip("xfrm", "policy", "delete", *theirs, *interface)
 
 
 def test_a_narrower_pair_of_the_lineage_takes_the_place_of_a_restricted_one(planes: Planes) -> None:

@@ -93,26 +93,22 @@ def test_what_can_not_work_is_refused(change: dict[str, object], reason: str) ->
         pair(replace(child_sa(), **change))  # type: ignore[arg-type]
 
 
-def test_a_restriction_can_only_narrow() -> None:
+def test_policies_within_restrictions() -> None:
     one = pair(child_sa(inside=selectors("10.1.0.0/16"), client=selectors("10.99.0.2")))
-    one.restrict(selectors("10.0.0.0/8", "10.1.7.0/24"))
-    assert one.keys == pair(child_sa(inside=selectors("10.1.0.0/16"), client=selectors("10.99.0.2"))).keys
-    one.restrict(selectors("10.1.7.0/24", "10.2.0.0/16"))
-    assert one.keys == pair(child_sa(inside=selectors("10.1.7.0/24"), client=selectors("10.99.0.2"))).keys
-    one.restrict(selectors("10.1.0.0/16"))
-    assert one.keys == pair(child_sa(inside=selectors("10.1.7.0/24"), client=selectors("10.99.0.2"))).keys
-    one.restrict(())
-    assert one.keys == frozenset()
+    everything = pair(child_sa(inside=selectors("10.1.0.0/16"), client=selectors("10.99.0.2"))).policy_keys()
+    narrow = pair(child_sa(inside=selectors("10.1.7.0/24"), client=selectors("10.99.0.2"))).policy_keys()
+    assert one.policy_keys() == one.policy_keys([selectors("10.0.0.0/8", "10.1.7.0/24")]) == everything
+    assert one.policy_keys([selectors("10.1.7.0/24", "10.2.0.0/16")]) == narrow
+    assert one.policy_keys([selectors("10.1.0.0/16"), selectors("10.1.7.0/24")]) == narrow
+    assert one.policy_keys([selectors("10.2.0.0/16")]) == one.policy_keys([()]) == frozenset()
 
 
-def test_where_a_restriction_can_not_be_said_nothing_is_left() -> None:
+def test_a_restriction_that_the_kernel_can_not_say_is_refused() -> None:
     one = pair(child_sa(inside=selectors("0.0.0.0/0")))
-    ranges = tuple(
-        replace(s, start=s.start + 1, end=s.end - 1) for s in selectors(*(f"{n}.0.0.0/8" for n in range(1, 13)))
-    )
+    networks = selectors(*(f"{number}.0.0.0/8" for number in range(1, 13)))
+    ranges = tuple(replace(one, start=one.start + 1, end=one.end - 1) for one in networks)
     with pytest.raises(DataPlaneError, match="more than 1536 kernel policies"):
-        one.restrict(ranges)
-    assert one.keys == frozenset()
+        one.policy_keys([ranges])
 
 
 # --- As it is observed --------------------------------------------------------------------------------------
@@ -183,21 +179,44 @@ def test_a_lineage_claims_what_its_newest_pair_needs_and_sends_by_the_newest_tha
     assert lineage.claim() is None
     lineage.add(old, sends=True)
     by_old, by_new = (Template(REQID, LOCAL, REMOTE, spi) for spi in (CLIENT_SPI, CLIENT_SPI + 1))
-    assert lineage.claim() == Claim(REQID, old.keys, by_old)
+    assert lineage.claim() == Claim(REQID, old.policy_keys(), by_old)
     lineage.add(new, sends=False)
-    assert lineage.claim() == Claim(REQID, new.keys, by_old)
+    assert lineage.claim() == Claim(REQID, new.policy_keys(), by_old)
     lineage.start(new)
-    assert lineage.claim() == Claim(REQID, new.keys, by_new)
+    assert lineage.claim() == Claim(REQID, new.policy_keys(), by_new)
     lineage.hold(new)
-    assert lineage.claim() == Claim(REQID, new.keys, by_old)
+    assert lineage.claim() == Claim(REQID, new.policy_keys(), by_old)
     lineage.remove(old)
-    assert lineage.claim() == Claim(REQID, new.keys, None)
+    assert lineage.claim() == Claim(REQID, new.policy_keys(), None)
     lineage.remove(new)
     assert lineage.claim() is None
 
 
+def test_a_restriction_of_one_holds_for_all_while_that_one_is_there() -> None:
+    old = pair(child_sa(inside=selectors("10.0.0.0/8")))
+    new = pair(child_sa(inside=selectors("10.0.0.0/8"), spis=(GATEWAY_SPI + 1, CLIENT_SPI + 1)))
+    narrow = pair(child_sa(inside=selectors("10.1.0.0/16"))).policy_keys()
+    lineage = Lineage(1, REQID)
+    lineage.add(old, sends=True)
+    old.restriction = selectors("10.1.0.0/16")
+    lineage.add(new, sends=True)
+    for restriction, keys in (
+        (selectors("10.1.0.0/16"), narrow),
+        (selectors("10.0.0.0/8"), new.policy_keys()),
+        ((), frozenset()),
+    ):
+        old.restriction = restriction
+        claim = lineage.claim()
+        assert claim is not None
+        assert claim.keys == keys
+    lineage.remove(old)
+    claim = lineage.claim()
+    assert claim is not None
+    assert claim.keys == new.policy_keys()
+
+
 def test_inward_a_claim_demands_its_reqid() -> None:
-    claim = Claim(REQID, pair().keys, None)
+    claim = Claim(REQID, pair().policy_keys(), None)
     assert claim.template(Direction.IN) == claim.template(Direction.FWD) == Template(REQID)
     assert claim.template(Direction.OUT) is None
 
