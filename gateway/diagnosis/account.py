@@ -151,7 +151,8 @@ def certificate_names(der: bytes) -> tuple[str, ...]:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (ValueError, x509.ExtensionNotFound):
         return ()
-    return tuple(str(name.value) for name in names)
+    # An address may be there twice, as what it is and, for Windows, as a name.
+    return tuple(dict.fromkeys(str(name.value) for name in names))
 
 
 @lru_cache(maxsize=16)
