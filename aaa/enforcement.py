@@ -17,7 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from aaa import sessions, users
-from aaa.backend import lookups
+from aaa.backend.session_facts import SessionOf, session_facts
 from aaa.decision import Context, Rule, decide
 from aaa.dynamic_authorization import Change, NoAnswer, Peer, Selector, ask, control_secret_name
 from aaa.models import Gateway, TunnelSession, User
@@ -269,7 +269,8 @@ def _change_order(runtime: Runtime, session: Session, tunnel: TunnelSession, rea
 
 def _change_now(runtime: Runtime, session: Session, tunnel: TunnelSession, reason: str) -> Change | None:
     """What the rules give a session now; None where they allow it no more."""
-    known = lookups.devices(session.connection(), {tunnel.device_id}).get(tunnel.device_id, lookups.NOTHING)
+    whose = SessionOf(tunnel.user_name, tunnel.device_id, tunnel.device_name, tunnel.method, managed=True)
+    (known,) = session_facts(session.connection(), [whose])
     rules = [Rule.from_settings(rule) for rule in runtime.settings.aaa.rules]
     context = Context(tunnel.method, tunnel.gateway)
     decision = decide(known.subject, known.device, known.posture, context, rules)

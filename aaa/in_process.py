@@ -66,7 +66,7 @@ from core.database import DatabaseError
 from core.runtime import Runtime
 from core.secrets import Secret, get_or_create_secret
 from pki.authority import CertificateAuthority
-from pki.keys import PrivateKey
+from pki.keys import DevicePrivateKey
 from pki.revocation.evidence import Stapled
 from pki.revocation.own_response import OwnOcspResponse, own_ocsp_response
 from pki.revocation.service import RevocationService, own_networks
@@ -87,14 +87,13 @@ _Good = TypeVar("_Good")
 
 @dataclass(frozen=True, slots=True)
 class GatewayCredential:
-    """What the gateway proves itself with, and whose clients it accepts."""
+    """A certificate that the gateway proves itself with."""
 
     chain_der: tuple[bytes, ...]
     """End entity first, no root."""
-    private_key: PrivateKey = field(repr=False)
-    trust_anchor_spki_sha1: tuple[bytes, ...]
-    """SHA-1 of the SubjectPublicKeyInfo of each CA whose clients are accepted, for CERTREQ (RFC 7296 section 3.7):
-    ours, then those that are trusted beside it, as many as fit."""
+    private_key: DevicePrivateKey = field(repr=False)
+    issuers_spki_sha1: tuple[bytes, ...]
+    """SHA-1 of the SubjectPublicKeyInfo of each CA above it, as a client's CERTREQ may name it."""
     ocsp_response_der: bytes
     """Says that the certificate is good, by our CA, for a client that asks for it (RFC 4806)."""
     ocsp_not_after: datetime
@@ -122,8 +121,9 @@ class InProcessBackend:
             runtime.settings.pki.trusted_authorities, [authority.root, authority.issuing]
         )
         self._revocation = self._revocation_service(post)
-        self._certificate = self._current_certificate()
-        self._ocsp: OwnOcspResponse | None = None
+        self._certificates = self._current_certificates()
+        self._ocsp: dict[str, OwnOcspResponse] = {}
+        """By the serial of the certificate."""
         self._tls = self._tls_server()
         processor = Processor(
             [Rule.from_settings(rule) for rule in settings.rules],
@@ -158,24 +158,34 @@ class InProcessBackend:
             backend._revocation.start()
         return backend
 
-    def gateway_credential(self) -> GatewayCredential:
-        """The gateway's current certificate, renewed where it is time to; EAP-TLS uses the same one.
+    def gateway_credentials(self) -> tuple[GatewayCredential, ...]:
+        """The gateway's current certificates, renewed where it is time to; EAP-TLS uses the first.
 
         May block. Call it at start and every hour or so; connections that are up are not touched.
         """
-        current = self._current_certificate()
-        if current.serial != self._certificate.serial:
-            self._certificate = current
+        before, self._certificates = self._certificates[0], self._current_certificates()
+        if self._certificates[0].serial != before.serial:
             self._tls = self._tls_server()
-        self._ocsp = own_ocsp_response(self._runtime, self._authority, current.chain_der[0], self._ocsp)
+        known, self._ocsp = self._ocsp, {}
+        issuers = tuple(key_sha1(ca) for ca in (self._authority.root, self._authority.issuing))
+        return tuple(self._credential(certificate, issuers, known) for certificate in self._certificates)
+
+    def accepted_authorities(self) -> tuple[bytes, ...]:
+        """What CERTREQ says of the CAs whose clients are accepted (RFC 7296 section 3.7): SHA-1 of each one's
+        SubjectPublicKeyInfo, ours first, then those that are trusted beside it, as many as fit.
+        """
         own = (self._authority.root, self._authority.issuing)
         accepted = (*own, *self._foreign.anchors, *self._foreign.intermediates)
+        return tuple(key_sha1(certificate) for certificate in accepted[:MOST_NAMED_AUTHORITIES])
+
+    def _credential(
+        self, certificate: SystemCertificate, issuers: tuple[bytes, ...], known: Mapping[str, OwnOcspResponse]
+    ) -> GatewayCredential:
+        der, serial = certificate.chain_der[0], certificate.serial
+        response = own_ocsp_response(self._runtime, self._authority, der, known.get(serial))
+        self._ocsp[serial] = response
         return GatewayCredential(
-            current.chain_der,
-            current.private_key,
-            tuple(key_sha1(certificate) for certificate in accepted[:MOST_NAMED_AUTHORITIES]),
-            self._ocsp.der,
-            self._ocsp.next_update,
+            certificate.chain_der, certificate.private_key, issuers, response.der, response.next_update
         )
 
     def trust_pem(self) -> str:
@@ -354,16 +364,20 @@ class InProcessBackend:
             context, refusal, self._desk.monotonic(), identity=context.ike_identity, method=method, told=reply
         )
 
-    def _current_certificate(self) -> SystemCertificate:
-        settings = self._runtime.settings
-        return system_certificate(self._runtime, self._authority, "gateway", gateway_names(settings))
+    def _current_certificates(self) -> tuple[SystemCertificate, ...]:
+        settings, names = self._runtime.settings, gateway_names(self._runtime.settings)
+        types = dict.fromkeys((settings.pki.gateway_key_type, *settings.pki.gateway_extra_key_types))
+        return tuple(
+            system_certificate(self._runtime, self._authority, "gateway", names, key_type=key_type)
+            for key_type in types
+        )
 
     def _tls_server(self) -> EapTlsServer | None:
         if "tls" not in self._runtime.settings.aaa.eap_methods:
             return None
         return EapTlsServer(
-            self._certificate.chain_der,
-            self._certificate.private_key,
+            self._certificates[0].chain_der,
+            self._certificates[0].private_key,
             [_der(root) for root in (self._authority.root, *self._foreign.anchors)],
             intermediates_der=[_der(ca) for ca in (self._authority.issuing, *self._foreign.intermediates)],
         )

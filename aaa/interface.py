@@ -58,7 +58,8 @@ class Access:
     """Also the Chargeable-User-Identity by which Disconnect-Requests name all sessions of the device."""
     device_name: str
     method: str
-    """`eap-mschapv2`, `eap-tls` or `certificate`."""
+    """`eap-mschapv2`, `eap-tls`, `certificate`; `certificate+eap-mschapv2` or `certificate+eap-tls`, where device and
+    user proved themselves each; `psk` of a site peer."""
     rule: str
     """The rule that decided."""
     reason: str
@@ -78,6 +79,44 @@ class Access:
     """Whether the device is in the inventory; else its id stands for the key of the certificate."""
     dns_domains: tuple[str, ...] = ()
     """What the servers are asked for; empty means everything."""
+    peer_networks: tuple[Network, ...] = ()
+    """Of a site peer: the networks behind it, which it has instead of virtual addresses."""
+
+    @property
+    def proves_gateway(self) -> bool:
+        """Whether the EAP method that was used proves the gateway to the peer as well (RFC 5998 section 4)."""
+        return self.method.endswith("eap-tls")
+
+
+@dataclass(frozen=True, slots=True)
+class FirstFactor:
+    """The device has proved itself; who is on it has to follow by EAP (RFC 4739)."""
+
+    device_name: str
+    proof: object = field(repr=False)
+    """AAA's own, for `open_eap`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """Who a ticket is of (RFC 5723): what of an `Access` AAA needs to decide anew."""
+
+    user_name: str
+    device_id: str
+    device_name: str
+    method: str
+    rule: str
+    certificate_serial: str
+
+
+@dataclass(frozen=True, slots=True)
+class TicketKeys:
+    """Keys for tickets, which all gateways of a database share."""
+
+    epoch_s: int
+    """How long a key is used."""
+    keys: Mapping[int, bytes] = field(repr=False)
+    """32 bytes each, by epoch: seconds since 1970 divided by `epoch_s`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,8 +273,32 @@ class AaaBackend(Protocol):
     def goodbye(self) -> None:
         """Orderly stop (Accounting-Off): flush what is queued, then close. May block."""
 
-    def open_eap(self, context: SignInContext) -> EapConversation:
-        """A new EAP conversation."""
+    def open_eap(
+        self, context: SignInContext, first: FirstFactor | None = None, *, mutual: bool = False
+    ) -> EapConversation:
+        """A new EAP conversation.
+
+        Args:
+            context: the circumstances.
+            first: what `check_device` said, where this is the second of two authentications.
+            mutual: offer no method but those that prove the gateway as well: it will show no certificate in IKE.
+        """
+
+    def check_device(
+        self,
+        context: SignInContext,
+        chain_der: list[bytes],
+        reply: Callable[[FirstFactor | Refusal], None],
+        *,
+        ocsp_responses: Sequence[bytes] = (),
+        crls: Sequence[bytes] = (),
+    ) -> None:
+        """Check the certificate of a device whose user is to follow: as `authorise_certificate` does, but for the
+        rules, which are for both of them.
+        """
+
+    def authorise_site(self, context: SignInContext, name: str, reply: Callable[[Access | Refusal], None]) -> None:
+        """Ask the rules about a site peer, by its name in the settings, which has shown its pre-shared key."""
 
     def authorise_certificate(
         self,
@@ -256,6 +319,13 @@ class AaaBackend(Protocol):
             reply: called once; after some seconds, where another CA has to be asked.
             ocsp_responses: CERT payloads of encoding 14 (RFC 4806), DER; they may save that question.
             crls: CERT payloads of encoding 7, DER; they too.
+        """
+
+    def authorise_resumption(
+        self, context: SignInContext, resumed: Resumed, reply: Callable[[Access | Refusal], None]
+    ) -> None:
+        """A peer has shown that it has the SA that a ticket is of: decide anew, as the user, device and certificate
+        are now. Where another rule would decide than the first time, it is refused, and the peer has to sign in.
         """
 
     def session_started(self, start: SessionStart, reply: Callable[[Refusal | None], None]) -> None:

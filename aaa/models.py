@@ -67,7 +67,7 @@ class TunnelSession(Base):
     user_name: Mapped[str] = mapped_column(String(128), index=True)
     device_id: Mapped[str] = mapped_column(String(36), index=True)
     device_name: Mapped[str] = mapped_column(String(64))
-    method: Mapped[str] = mapped_column(String(16))
+    method: Mapped[str] = mapped_column(String(32))
     rule: Mapped[str] = mapped_column(String(64))
     certificate_serial: Mapped[str] = mapped_column(String(40), default="")
     """The client certificate that opened it; empty for one opened with an access code."""

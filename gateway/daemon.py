@@ -16,17 +16,18 @@ from aaa.interface import GatewayHello
 from core.ready import announce
 from core.runtime import Runtime
 from gateway.connect import FIRST_DEVICE_COMMANDS, ROOT_FILE, client_command, own_address
-from gateway.control.disconnect import DisconnectServer
+from gateway.control.dynamic_authorization import DynamicAuthorizationServer
 from gateway.control.listener import ControlListener
 from gateway.dataplane.choose import open_data_plane
 from gateway.dataplane.interface import Address, DataPlane
 from gateway.engine import Engine
-from gateway.ike.config import Credential, ResponderConfig
+from gateway.ike.config import Credential, ResponderConfig, SitePeer
 from gateway.ike.constants import IdType
 from gateway.ike.payloads.identification import Identification
 from gateway.ike.policy import POLICIES
 from gateway.ike.responder import Responder
 from gateway.sessions import Sessions
+from gateway.shared_keys import load_ppks, load_site_peers
 from gateway.transport import Transport
 
 STOP_TIMEOUT_S = 1.5
@@ -79,6 +80,10 @@ class _Gateway:
     def __init__(self, loop: asyncio.AbstractEventLoop, runtime: Runtime, backend: InProcessBackend) -> None:
         self._loop = loop
         self._settings = runtime.settings.gateway
+        authorities = runtime.settings.pki.trusted_authorities
+        self._asks_for_ocsp = any(authority.revocation != "off" for authority in authorities)
+        self._site_peers: tuple[SitePeer, ...] = ()
+        self._ppks: dict[bytes, bytes] = {}
         self._backend = backend
         self._root_file = runtime.settings.state_dir / ROOT_FILE
         self._engine: Engine | None = None
@@ -90,6 +95,7 @@ class _Gateway:
     def open(self) -> None:
         """Build and open everything; raises OstiaryError."""
         settings = self._settings
+        self._site_peers, self._ppks = load_site_peers(settings), load_ppks(settings)
         responder = Responder(self._responder_config(), os.urandom, time.monotonic())
         transport = self._transport = Transport(self._loop, settings.listen, settings.ike_port, settings.natt_port)
         plane = self._plane = open_data_plane(self._loop, settings, transport, self)
@@ -105,7 +111,9 @@ class _Gateway:
             self._loop,
             settings.control_address,
             settings.control_port,
-            DisconnectServer(settings.name, self._backend.control_secret().reveal(), engine.disconnect),
+            DynamicAuthorizationServer(
+                settings.name, self._backend.control_secret().reveal(), engine.disconnect, engine.change
+            ),
         )
         # From here on the enforcement path knows this gateway, and it can be reached.
         self._backend.hello(
@@ -136,14 +144,20 @@ class _Gateway:
             Identification(IdType.IPV4_ADDR if a.version == 4 else IdType.IPV6_ADDR, a.packed)
             for a in settings.public_addresses
         )
-        credential = self._backend.gateway_credential()
         return ResponderConfig(
             identity=identity,
             identities=(identity, *addresses),
-            credentials=(
-                Credential(credential.chain_der, credential.private_key, credential.trust_anchor_spki_sha1),
+            credentials=tuple(
+                Credential(one.chain_der, one.private_key, one.issuers_spki_sha1, one.ocsp_response_der)
+                for one in self._backend.gateway_credentials()
             ),
-            authorities=credential.trust_anchor_spki_sha1,
+            authorities=self._backend.accepted_authorities(),
+            wants_ocsp=self._asks_for_ocsp,
+            rsa_pss=settings.rsa_pss,
+            eap_only=settings.eap_only,
+            site_peers=self._site_peers,
+            ppks=self._ppks,
+            ppk_required=settings.ppk_required,
             policy=POLICIES[settings.proposal_policy],
             fragment_size_bytes=settings.fragment_size_bytes,
             half_open_timeout_s=settings.half_open_timeout_s,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from enum import StrEnum
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, overload
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -19,10 +19,12 @@ from core.secrets import Secret, SecretBox
 from pki.errors import PkiError, WeakKeyError
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
-"""What the system itself signs with."""
+"""What CAs sign with."""
 DevicePrivateKey = PrivateKey | ed25519.Ed25519PrivateKey
 KeyType = Literal["ecdsa-p256", "rsa-3072"]
-"""What the settings offer for keys of ours."""
+"""What the settings offer for keys of CAs."""
+GatewayKeyType = Literal["ecdsa-p256", "rsa-3072", "ed25519"]
+"""What they offer for the gateway's."""
 
 MINIMUM_RSA_BITS = 2048
 MAXIMUM_RSA_BITS = 8192
@@ -82,33 +84,53 @@ def _product_of_small_primes() -> int:
     return math.prod(n for n in range(2, 1000) if all(n % d for d in range(2, math.isqrt(n) + 1)))
 
 
-def generate_private_key(key_type: KeyType = "ecdsa-p256") -> PrivateKey:
+@overload
+def generate_private_key(key_type: KeyType = "ecdsa-p256") -> PrivateKey: ...
+
+
+@overload
+def generate_private_key(key_type: GatewayKeyType) -> DevicePrivateKey: ...
+
+
+def generate_private_key(key_type: GatewayKeyType = "ecdsa-p256") -> DevicePrivateKey:
     """A new key pair. RSA takes some tenths of a second: do it outside a database transaction."""
+    if key_type == "ed25519":
+        return ed25519.Ed25519PrivateKey.generate()
     if key_type == "rsa-3072":
         return rsa.generate_private_key(public_exponent=65537, key_size=3072)
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def key_type_matches(public_key: object, key_type: KeyType) -> bool:
+def key_type_matches(public_key: object, key_type: GatewayKeyType) -> bool:
     """Whether a key is of the kind that the settings ask for now."""
     if isinstance(public_key, rsa.RSAPublicKey):
         return key_type == f"rsa-{public_key.key_size}"
+    if isinstance(public_key, ed25519.Ed25519PublicKey):
+        return key_type == "ed25519"
     return isinstance(public_key, ec.EllipticCurvePublicKey) and key_type == "ecdsa-p256"
 
 
-def encrypt_private_key(box: SecretBox, private_key: PrivateKey) -> bytes:
+def encrypt_private_key(box: SecretBox, private_key: DevicePrivateKey) -> bytes:
     """The key as PKCS#8, encrypted for the database."""
     return box.encrypt(Secret(private_key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())))
 
 
 def decrypt_private_key(box: SecretBox, token: bytes) -> PrivateKey:
-    """The reverse of `encrypt_private_key`.
+    """The reverse of `encrypt_private_key`, for keys that sign certificates.
 
     Raises:
         SecretError: the key for secrets at rest is not the one it was encrypted under.
         PkiError: what was encrypted is not a key of ours.
     """
+    private_key = decrypt_system_key(box, token)
+    if isinstance(private_key, ed25519.Ed25519PrivateKey):
+        raise PkiError("a private key in the database is of an unknown kind")
+    return private_key
+
+
+def decrypt_system_key(box: SecretBox, token: bytes) -> DevicePrivateKey:
+    """The same for keys that only prove who holds them, which may be Ed25519 as well."""
     private_key = load_der_private_key(box.decrypt(token).reveal(), password=None)
-    if not isinstance(private_key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
+    if not isinstance(private_key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey):
         raise PkiError("a private key in the database is of an unknown kind")
     return private_key

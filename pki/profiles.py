@@ -83,7 +83,7 @@ ISSUING = Profile(
 
 GATEWAY = Profile(
     name="gateway",
-    key_kinds=_OWN_KEYS,
+    key_kinds=_OWN_KEYS | {KeyKind.ED25519},
     max_lifetime=397 * _DAY,
     extended_key_usages=(Eku.SERVER_AUTH, IKE_INTERMEDIATE),
     san_forms=(x509.DNSName, x509.IPAddress),

@@ -22,9 +22,9 @@ from pki.authority import CertificateAuthority, lock_issuing, wants_renewal
 from pki.errors import PkiError
 from pki.issuance import Request
 from pki.keys import (
-    KeyType,
-    PrivateKey,
-    decrypt_private_key,
+    DevicePrivateKey,
+    GatewayKeyType,
+    decrypt_system_key,
     encrypt_private_key,
     generate_private_key,
     key_type_matches,
@@ -33,6 +33,9 @@ from pki.models import Certificate
 from pki.names import MAXIMUM_COMMON_NAME, is_address, is_host_name, server_names, subject
 from pki.profiles import SYSTEM_PROFILES, Profile, SystemProfileName
 
+_MOST_LOOKED_AT = 16
+"""Of one name there are the current certificates, one for each type of key, and those that they took the place of."""
+
 
 @dataclass(frozen=True, slots=True)
 class SystemCertificate:
@@ -40,7 +43,7 @@ class SystemCertificate:
 
     chain_der: tuple[bytes, ...]
     """End entity first, then the issuing CA; no root."""
-    private_key: PrivateKey = field(repr=False)
+    private_key: DevicePrivateKey = field(repr=False)
     serial: str
     not_after: datetime
 
@@ -74,6 +77,7 @@ def system_certificate(
     profile: SystemProfileName,
     names: Sequence[str],
     *,
+    key_type: GatewayKeyType | None = None,
     now: datetime | None = None,
 ) -> SystemCertificate:
     """The current certificate for these names; issued when there is none that will do.
@@ -86,6 +90,7 @@ def system_certificate(
         authority: which signs.
         profile: what it is for.
         names: host names and addresses; the first one is what people call it.
+        key_type: of its key; None for the one that the settings ask for. There is one certificate for each type.
         now: the time, for tests.
 
     Raises:
@@ -99,7 +104,8 @@ def system_certificate(
     wanted = server_names(names, address_as_dns_name=kind.address_as_dns_name)
     settings = runtime.settings.pki
     # Browsers take ECDSA, which is cheaper; not every VPN client does.
-    key_type: KeyType = "ecdsa-p256" if profile == "portal" else settings.gateway_key_type
+    if key_type is None:
+        key_type = "ecdsa-p256" if profile == "portal" else settings.gateway_key_type
     wish = _Wish(kind, names[0], wanted, key_type)
     with runtime.database.reading() as session:
         found = _current(session, authority, wish, now, runtime.box)
@@ -138,13 +144,13 @@ class _Wish:
     profile: Profile
     subject: str
     names: tuple[x509.GeneralName, ...]
-    key_type: KeyType
+    key_type: GatewayKeyType
 
 
 def _current(
     session: Session, authority: CertificateAuthority, wish: _Wish, now: datetime, box: SecretBox
 ) -> SystemCertificate | None:
-    row = session.scalars(
+    rows = session.scalars(
         select(Certificate)
         .where(
             Certificate.profile == wish.profile.name,
@@ -153,11 +159,12 @@ def _current(
             Certificate.encrypted_key.is_not(None),
         )
         .order_by(Certificate.not_after.desc())
-        .limit(1)
-    ).one_or_none()
-    if row is None or row.encrypted_key is None or not _is_good(row, authority, wish, now):
-        return None
-    return _loaded(row, decrypt_private_key(box, row.encrypted_key), authority)
+        .limit(_MOST_LOOKED_AT)
+    )
+    for row in rows:
+        if row.encrypted_key is not None and _is_good(row, authority, wish, now):
+            return _loaded(row, decrypt_system_key(box, row.encrypted_key), authority)
+    return None
 
 
 def _is_good(row: Certificate, authority: CertificateAuthority, wish: _Wish, now: datetime) -> bool:
@@ -175,6 +182,6 @@ def _is_good(row: Certificate, authority: CertificateAuthority, wish: _Wish, now
     )
 
 
-def _loaded(row: Certificate, private_key: PrivateKey, authority: CertificateAuthority) -> SystemCertificate:
+def _loaded(row: Certificate, private_key: DevicePrivateKey, authority: CertificateAuthority) -> SystemCertificate:
     issuing_der = authority.issuing.public_bytes(Encoding.DER)
     return SystemCertificate((row.der, issuing_der), private_key, row.serial, row.not_after)

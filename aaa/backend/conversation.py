@@ -19,6 +19,7 @@ from aaa.backend.requests import (
     Proof,
     StoredCode,
 )
+from aaa.decision import both_methods
 from aaa.eap.server import Authenticated, EapServer, Failed, NeedCredentials, Send, Step
 from aaa.interface import Access, EapAccepted, EapContinue, EapRejected, EapReply, Refusal, SignInContext
 
@@ -61,14 +62,16 @@ class EapSignIn:
         "_context",
         "_desk",
         "_finished",
+        "_first",
         "_identity",
         "_refused",
         "_server",
         "_user",
     )
 
-    def __init__(self, desk: Desk, server: EapServer, context: SignInContext) -> None:
+    def __init__(self, desk: Desk, server: EapServer, context: SignInContext, first: Proof | None = None) -> None:
         self._desk = desk
+        self._first = first
         self._server = server
         self._context = context
         self._identity = ""
@@ -168,7 +171,7 @@ class EapSignIn:
 
     def _proved(self, step: Authenticated, proof: Proof | Refusal, reply: ReplyTo) -> None:
         if isinstance(proof, Refusal):
-            self._refuse(proof, self._server.failure(), reply, method=step.method)
+            self._refuse(proof, self._server.failure(), reply, method=self._both(step.method))
             return
 
         def decided(answer: Access | Refusal) -> None:
@@ -179,13 +182,17 @@ class EapSignIn:
                 self._finished = True
                 reply(EapAccepted(self._server.success(), step.msk, answer))
             elif answer in (UNAVAILABLE, BROKEN):
-                self._refuse(answer, self._server.failure(), reply, method=step.method)
+                self._refuse(answer, self._server.failure(), reply, method=self._both(step.method))
             else:
                 self._finished, self._refused = True, answer
                 reply(EapRejected(self._server.failure(), answer))
 
         self._asking = True
-        self._desk.submit(DecideSignIn(self._context, proof, decided, self._is_wanted))
+        self._desk.submit(DecideSignIn(self._context, proof, decided, self._is_wanted, self._first))
+
+    def _both(self, method: str) -> str:
+        """What the sign-in is called, with what came before EAP."""
+        return both_methods(self._first.method, method) if self._first is not None else method
 
     def _code_proof(self, step: Authenticated) -> Proof | Refusal:
         code = self._codes.get(step.credential_key or "")

@@ -8,8 +8,10 @@ from datetime import datetime
 
 from aaa.interface import (
     Access,
+    FirstFactor,
     HandshakeKind,
     HandshakeReport,
+    Network,
     Refusal,
     SessionStart,
     SessionUsage,
@@ -132,6 +134,8 @@ class DecideSignIn(Request):
     proof: Proof
     reply: Callable[[Access | Refusal], None]
     is_wanted: Callable[[], bool]
+    first: Proof | None = None
+    """Of the device, where its user has proved who it is as well."""
 
     def refused(self, refusal: Refusal) -> Reply:
         """Fail closed."""
@@ -140,6 +144,34 @@ class DecideSignIn(Request):
     def wanted(self) -> bool:
         """Until the conversation is closed."""
         return self.is_wanted()
+
+
+@dataclass(slots=True)
+class CheckDevice(Request):
+    """See whether a device may bring its user, and write the audit event where it may not."""
+
+    context: SignInContext
+    proof: Proof
+    reply: Callable[[FirstFactor | Refusal], None]
+
+    def refused(self, refusal: Refusal) -> Reply:
+        """Fail closed."""
+        return lambda: self.reply(refusal)
+
+
+@dataclass(slots=True)
+class DecideSite(Request):
+    """Decide on a site peer that has proved itself, and write the audit event of the decision."""
+
+    context: SignInContext
+    name: str
+    networks: tuple[Network, ...]
+    """Behind it."""
+    reply: Callable[[Access | Refusal], None]
+
+    def refused(self, refusal: Refusal) -> Reply:
+        """Fail closed."""
+        return lambda: self.reply(refusal)
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ from aaa.eap.packet import EapCode, EapPacket, EapType, failure, request, succes
 from aaa.eap.tls import EapTlsServer
 
 __all__ = [
+    "MUTUAL_METHODS",
     "Authenticated",
     "EapServer",
     "Failed",
@@ -31,6 +32,9 @@ __all__ = [
 
 MethodName = Literal["mschapv2", "tls"]
 """As in the settings."""
+
+MUTUAL_METHODS: frozenset[MethodName] = frozenset({"tls"})
+"""Those that prove the server to the peer so well that it needs no other proof of it (RFC 5998 section 4)."""
 
 _TYPE_OF_METHOD: dict[MethodName, EapType] = {"mschapv2": EapType.MSCHAPV2, "tls": EapType.TLS}
 

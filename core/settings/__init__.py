@@ -19,6 +19,7 @@ from core.settings.model import (
     Settings,
     WebSettings,
 )
+from core.settings.shared_keys import PpkSettings, SitePeerSettings
 from core.settings.trust import RevocationSettings, TrustedAuthoritySettings
 
 __all__ = [
@@ -29,11 +30,13 @@ __all__ = [
     "LogSettings",
     "PkiSettings",
     "PoolSettings",
+    "PpkSettings",
     "RevocationSettings",
     "RuleSettings",
     "SecretSettings",
     "Settings",
     "SettingsError",
+    "SitePeerSettings",
     "TrustedAuthoritySettings",
     "WebSettings",
     "load_settings",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core.settings.section import Section
+from core.settings.shared_keys import MOST_PPKS, MOST_SITE_PEERS, PpkSettings, SitePeerSettings, check_apart
 from core.settings.trust import MOST_TRUSTED_AUTHORITIES, RevocationSettings, TrustedAuthoritySettings
 from core.settings.values import (
     EVERYTHING,
@@ -17,6 +19,7 @@ from core.settings.values import (
     Address,
     DnsDomains,
     DnsServers,
+    HostOrAddress,
     Network,
     Port,
     Seconds,
@@ -123,20 +126,46 @@ class GatewaySettings(Section):
     slow_handshake_s: Seconds = 5.0
     """A handshake that took longer is explained like one that failed."""
     handshake_reports_kept: int = Field(default=2000, ge=10, le=1_000_000)
-    """Explanations of failed and slow handshakes: so many of peers that had proved their address, as many of others."""
+    """Explanations of failed and slow handshakes: of peers that had proved their address, and as many of others."""
     handshake_reports_days: int = Field(default=30, ge=1, le=3650)
     half_open_limit: int = Field(default=2000, ge=1, le=100_000)
     half_open_limit_per_address: int = Field(default=50, ge=1, le=100_000)
     cookie_threshold: int = Field(default=100, ge=0, le=100_000)
     """Half-open SAs above which an IKE_SA_INIT must bring a cookie (RFC 7296 section 2.6)."""
+    cookie_threshold_per_address: int = Field(default=10, ge=0, le=100_000)
+    """Likewise, of one IPv4 address or IPv6 /64."""
+    init_rate_per_address: Seconds = 50.0
+    """Handshakes a second that one address begins without a cookie, and as many with one; four times that in a burst."""
     fragment_size_bytes: int = Field(default=1280, ge=576, le=9000)
     """Largest IP datagram that carries an IKE fragment (RFC 7383)."""
     keepalive_interval_s: Seconds = 20.0
+    mobike_patience_s: Seconds = 300.0
+    """How long a client that can change its address has to answer: it may be on its way (RFC 4555 section 3.11)."""
+    window_size: int = Field(default=1, ge=1, le=16)
+    """Requests that a client may have outstanding at a time (RFC 7296 section 2.3)."""
+    ticket_lifetime_s: float = Field(default=4 * 3600.0, ge=0, le=12 * 3600.0)
+    """For how long a client may come back by a ticket instead of a new sign-in (RFC 5723); 0: never."""
+    redirect_targets: tuple[HostOrAddress, ...] = Field((), max_length=16)
+    """Other gateways, by address or name, to which clients can be sent (RFC 5685)."""
+    redirect_in: Literal["ike-sa-init", "ike-auth"] = "ike-sa-init"
+    """Whether they are sent away in their first exchange, or after they have proved who they are."""
+    session_limit: int | None = Field(default=None, ge=1)
+    """Sessions from which on clients are sent away that let themselves be sent. None: no limit."""
+    drained_per_s: Seconds = 10.0
+    """Connected clients that are sent away in a second, while the gateway drains."""
     ike_rekey_s: Seconds = 14 * 3600.0
     """After which the gateway rekeys an IKE SA. Clients prefer to do it themselves, after 2 to 8 hours."""
     child_rekey_s: Seconds = 3 * 3600.0
     """After which the gateway rekeys a child SA. Clients do it after half an hour to 2 hours."""
     replay_window_packets: int = Field(default=1024, ge=64, le=4096)
+    eap_only: bool = False
+    """Show no certificate in IKE to clients that take EAP-TLS alone as the gateway's proof (RFC 5998)."""
+    rsa_pss: bool = False
+    """Sign with RSASSA-PSS for clients of RFC 7427 that do not say what they can; Android's own can't verify it."""
+    site_peers: tuple[SitePeerSettings, ...] = Field((), max_length=MOST_SITE_PEERS)
+    ppks: tuple[PpkSettings, ...] = Field((), max_length=MOST_PPKS)
+    ppk_required: bool = False
+    """Nobody enters without one of `ppks`."""
     aaa: Literal["in-process"] = "in-process"
     control_address: Address = IPv4Address("127.0.0.1")
     control_port: Port = 3799
@@ -150,11 +179,41 @@ class GatewaySettings(Section):
             raise ValueError("each pool needs a name of its own")
         return pools
 
+    @field_validator("site_peers")
+    @classmethod
+    def _sites_are_apart(cls, sites: tuple[SitePeerSettings, ...]) -> tuple[SitePeerSettings, ...]:
+        for what, values in (("name", [s.name for s in sites]), ("identity", [s.identity.lower() for s in sites])):
+            if len(set(values)) != len(values):
+                raise ValueError(f"each site peer needs a {what} of its own")
+        return sites
+
+    @field_validator("ppks")
+    @classmethod
+    def _ppk_names_are_unique(cls, ppks: tuple[PpkSettings, ...]) -> tuple[PpkSettings, ...]:
+        if len({ppk.name for ppk in ppks}) != len(ppks):
+            raise ValueError("each post-quantum pre-shared key needs a name of its own")
+        return ppks
+
+    @model_validator(mode="after")
+    def _shared_keys_fit(self) -> GatewaySettings:
+        if self.ppk_required and not self.ppks:
+            raise ValueError("ppk_required lets nobody in while ppks is empty")
+        owners: dict[str, Sequence[Network]] = {f"site {site.name}": site.networks for site in self.site_peers}
+        pools = {f"pool {pool.name}": [n for n in (pool.ipv4, pool.ipv6) if n is not None] for pool in self.pools}
+        if owners:
+            check_apart({**owners, **pools})
+        return self
+
     @model_validator(mode="after")
     def _domains_have_servers(self) -> GatewaySettings:
         if self.dns_domains and not self.dns:
             raise ValueError("dns_domains are names that the servers in dns are asked for, and dns is empty")
         return self
+
+
+SignInMethod = Literal[
+    "eap-mschapv2", "eap-tls", "certificate", "certificate+eap-mschapv2", "certificate+eap-tls", "psk"
+]
 
 
 class RuleSettings(Section):
@@ -164,9 +223,14 @@ class RuleSettings(Section):
     effect: Literal["allow", "deny"] = "allow"
     users: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
-    methods: tuple[Literal["eap-mschapv2", "eap-tls", "certificate"], ...] = ()
+    methods: tuple[SignInMethod, ...] = ()
+    """`certificate+...` is both in one sign-in, the device's and then its user's; `psk` is for site peers, which no
+    other rule lets in.
+    """
     device_states: tuple[Literal["trusted", "quarantined", "unmanaged"], ...] = ("trusted",)
     """Empty means trusted and quarantined: `unmanaged`, not in the inventory at all, has to be named."""
+    device_users: Literal["owner", "anyone"] = "owner"
+    """Who may sign in on a device whose certificate comes before its user's proof."""
     gateways: tuple[str, ...] = ()
     pool: str | None = None
     tunnel: Literal["full", "split"] | None = None
@@ -212,7 +276,9 @@ class PkiSettings(Section):
     key_type: Literal["ecdsa-p256", "rsa-3072"] = "ecdsa-p256"
     """Of the root and the issuing CA."""
     gateway_key_type: Literal["ecdsa-p256", "rsa-3072"] = "rsa-3072"
-    """RSA is the one type that every stock client accepts."""
+    """RSA is the one type that every stock client accepts. EAP-TLS uses this one."""
+    gateway_extra_key_types: tuple[Literal["ecdsa-p256", "rsa-3072", "ed25519"], ...] = ()
+    """A certificate more of each, for clients that say they can verify it."""
     root_lifetime_days: int = Field(default=3650, ge=30, le=7300)
     issuing_lifetime_days: int = Field(default=1825, ge=30, le=3650)
     server_lifetime_days: int = Field(default=90, ge=1, le=397)
@@ -273,6 +339,15 @@ class Settings(BaseSettings):
             if rule.pool is not None and rule.pool not in pools:
                 known = ", ".join(sorted(pools))
                 raise ValueError(f"rule {rule.name!r} names pool {rule.pool!r}; the pools are: {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _eap_alone_proves_both_sides(self) -> Settings:
+        if self.gateway.eap_only and set(self.aaa.eap_methods) != {"tls"}:
+            raise ValueError(
+                'gateway.eap_only needs aaa.eap_methods = ["tls"]: a password proves the gateway to nobody, '
+                "and clients announce EAP alone before they choose a method"
+            )
         return self
 
     @model_validator(mode="after")

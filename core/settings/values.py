@@ -63,6 +63,16 @@ def _domain(value: object) -> object:
 DnsServers = Annotated[tuple[Address, ...], Field(max_length=MOST_DNS_SERVERS)]
 DnsDomains = Annotated[tuple[Annotated[str, BeforeValidator(_domain)], ...], Field(max_length=MOST_DNS_DOMAINS)]
 HostName = Annotated[str, BeforeValidator(_domain)]
+
+
+def _host_or_address(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    numeric = ":" in value or value.replace(".", "").isdigit()
+    return str(_address(value)) if numeric else _domain(value)
+
+
+HostOrAddress = Annotated[str, BeforeValidator(_host_or_address)]
 HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s#]*)?$", max_length=1024)]
 
 

@@ -17,6 +17,7 @@ from aaa.interface import (
     EapConversation,
     EapRejected,
     EapReply,
+    FirstFactor,
     GatewayHello,
     Refusal,
     SessionStart,
@@ -100,10 +101,18 @@ class Driver:
 class Conversation:
     """One EAP conversation, packet by packet."""
 
-    def __init__(self, driver: Driver, peer: EapPeer, context: SignInContext) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        peer: EapPeer,
+        context: SignInContext,
+        first: FirstFactor | None = None,
+        *,
+        mutual: bool = False,
+    ) -> None:
         self.driver = driver
         self.peer = peer
-        self.eap: EapConversation = driver.backend.open_eap(context)
+        self.eap: EapConversation = driver.backend.open_eap(context, first, mutual=mutual)
         self.replies: list[EapReply] = []
         self.eap.start(self.replies.append)
         self.driver.pump(lambda: bool(self.replies))

@@ -441,10 +441,10 @@ def test_failures_of_the_gateway_itself_are_written(driver: Driver) -> None:
 
 
 def test_the_gateway_gets_certificate_and_secret(driver: Driver) -> None:
-    credential = driver.backend.gateway_credential()
+    (credential,) = driver.backend.gateway_credentials()
     assert len(credential.chain_der) == 2
-    assert [len(digest) for digest in credential.trust_anchor_spki_sha1] == [20, 20]
-    assert credential.chain_der == driver.backend.gateway_credential().chain_der
+    assert [len(digest) for digest in credential.issuers_spki_sha1] == [20, 20]
+    assert credential.chain_der == driver.backend.gateway_credentials()[0].chain_der
     assert "private_key" not in repr(credential)
     assert driver.backend.control_secret() == driver.backend.control_secret()
     assert len(driver.backend.control_secret().reveal()) >= 32
@@ -452,11 +452,11 @@ def test_the_gateway_gets_certificate_and_secret(driver: Driver) -> None:
 
 def test_a_certificate_that_was_revoked_is_replaced_for_eap_tls_too(driver: Driver) -> None:
     laptop = enrol(driver.runtime)
-    before = driver.backend.gateway_credential()
+    (before,) = driver.backend.gateway_credentials()
     with driver.runtime.database.transaction() as session:
         row = session.query(Certificate).filter_by(profile="gateway").one()
         revoke_certificate(session, row.serial, "key copied", SYSTEM)
-    after = driver.backend.gateway_credential()
+    (after,) = driver.backend.gateway_credentials()
     assert after.chain_der[0] != before.chain_der[0]
     issued, authority = certify(driver.runtime, laptop.id)
     assert isinstance(driver.sign_in(tls_peer("alice-laptop", issued, authority)), EapAccepted)

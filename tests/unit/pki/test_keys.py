@@ -8,8 +8,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from core.secrets import Secret, SecretBox, SecretError
 from pki.errors import PkiError, WeakKeyError
 from pki.keys import (
+    GatewayKeyType,
     KeyKind,
     decrypt_private_key,
+    decrypt_system_key,
     encrypt_private_key,
     generate_private_key,
     key_type_matches,
@@ -56,14 +58,13 @@ def test_refuses_other_things(key: object) -> None:
         kind_of(key)
 
 
-@pytest.mark.parametrize("key_type", ["ecdsa-p256", "rsa-3072"])
-def test_makes_keys_and_keeps_them_encrypted(key_type: str) -> None:
-    assert key_type in ("ecdsa-p256", "rsa-3072")
-    key = generate_private_key(key_type)  # type: ignore[arg-type]
-    assert key_type_matches(key.public_key(), key_type)  # type: ignore[arg-type]
+@pytest.mark.parametrize("key_type", ["ecdsa-p256", "rsa-3072", "ed25519"])
+def test_makes_keys_and_keeps_them_encrypted(key_type: GatewayKeyType) -> None:
+    key = generate_private_key(key_type)
+    assert key_type_matches(key.public_key(), key_type)
     token = encrypt_private_key(BOX, key)
     assert key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()) not in token
-    again = decrypt_private_key(BOX, token).public_key()
+    again = decrypt_system_key(BOX, token).public_key()
     spki = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     assert again.public_bytes(*spki) == key.public_key().public_bytes(*spki)
 
@@ -80,7 +81,14 @@ def test_another_box_can_not_read_a_key() -> None:
         decrypt_private_key(SecretBox([Fernet.generate_key()]), token)
 
 
-def test_refuses_a_key_that_is_not_one_of_ours() -> None:
+def test_refuses_a_key_that_no_ca_of_ours_has() -> None:
     foreign = ed25519.Ed25519PrivateKey.generate().private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     with pytest.raises(PkiError):
         decrypt_private_key(BOX, BOX.encrypt(Secret(foreign)))
+
+
+def test_refuses_what_is_no_kind_of_key_of_ours() -> None:
+    foreign = x25519.X25519PrivateKey.generate().private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    for decrypt in (decrypt_private_key, decrypt_system_key):
+        with pytest.raises(PkiError):
+            decrypt(BOX, BOX.encrypt(Secret(foreign)))

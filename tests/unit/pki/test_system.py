@@ -9,6 +9,7 @@ from ipaddress import ip_address
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from cryptography.x509.verification import PolicyBuilder, Store
@@ -21,6 +22,7 @@ from core.settings import GatewaySettings, PkiSettings, Settings, WebSettings
 from pki.authority import CertificateAuthority
 from pki.certificates import revoke_certificate
 from pki.errors import PkiError
+from pki.keys import GatewayKeyType
 from pki.models import Authority, Certificate
 from pki.profiles import IKE_INTERMEDIATE
 from pki.system import SystemCertificate, gateway_names, portal_names, system_certificate
@@ -146,6 +148,16 @@ class TestReuse:
         second = system_certificate(runtime, other, "gateway", NAMES)
         assert second.serial != first.serial
         leaf(second).verify_directly_issued_by(other.issuing)
+
+    def test_one_for_each_type_of_key(self, runtime: Runtime, authority: CertificateAuthority) -> None:
+        types: list[GatewayKeyType] = ["rsa-3072", "ecdsa-p256", "ed25519"]
+        made = [system_certificate(runtime, authority, "gateway", NAMES, key_type=key_type) for key_type in types]
+        assert len({one.serial for one in made}) == 3
+        again = [system_certificate(runtime, authority, "gateway", NAMES, key_type=key_type) for key_type in types]
+        assert [one.serial for one in again] == [one.serial for one in made]
+        assert [type(one.private_key).__name__ for one in again] == [type(one.private_key).__name__ for one in made]
+        assert isinstance(made[2].private_key, Ed25519PrivateKey)
+        assert count(runtime) == 3
 
     def test_many_at_once_issue_one(self, runtime: Runtime, authority: CertificateAuthority) -> None:
         def start(_: int) -> str:
