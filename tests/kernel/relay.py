@@ -8,6 +8,7 @@ whose own pytest writes its reports, one a line, into a file that both see. They
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -85,6 +86,7 @@ class HostRelay:
         self._wanted: dict[Kind, list[str]] = {}
         self._limits: dict[str, float] = {}
         self._runs: dict[Kind, _Run] = {}
+        self._begun = False
         self._hopeless: dict[Kind, str] = {}
         """Kinds whose guest ended before any test, and why: none of them will do better."""
 
@@ -128,9 +130,11 @@ class HostRelay:
             yield _failure(item, reason)
             return
         limit_s = self._limits.get(item.nodeid, DEFAULT_LIMIT_S) + GRACE_S
+        self._begin()
         run = self._runs.get(kind)
         if run is None:
             run = self._runs[kind] = self._start(kind, item.nodeid)
+        if not run.reports:
             limit_s += START_LIMIT_S
         deadline = time.monotonic() + limit_s
         while not run.finished(item.nodeid) and run.guest.running and time.monotonic() < deadline:
@@ -147,6 +151,13 @@ class HostRelay:
             yield _failure(item, reason)
         elif item.nodeid == self._wanted[kind][-1]:
             self._end(kind)
+
+    def _begin(self) -> None:
+        """With the first test, boot the guests of all kinds, where each has a CPU for itself."""
+        if not self._begun and len(os.sched_getaffinity(0)) >= len(self._wanted):
+            for kind, wanted in self._wanted.items():
+                self._runs[kind] = self._start(kind, wanted[0])
+        self._begun = True
 
     def _start(self, kind: Kind, first: str) -> _Run:
         """Boot a guest for this test and those of its kind that come after it."""

@@ -22,6 +22,7 @@ GATEWAY_IPV4 = "192.0.2.1"
 GATEWAY_IPV6 = "2001:db8::1"
 CLIENT_IPV4 = "198.51.100.2"
 CLIENT_IPV6 = "2001:db8:1::2"
+CLIENT_NEXT_HOP_IPV6 = "2001:db8:1::1"
 NAT_IPV4 = "198.51.100.6"
 NAT_NEXT_HOP = "198.51.100.5"
 NARROW_IPV4 = "198.51.100.10"
@@ -80,9 +81,9 @@ def build_site(lab: Lab) -> Site:
         internet,
         names=("eth0", "client"),
         first_addresses=(f"{CLIENT_IPV4}/30", f"{CLIENT_IPV6}/64"),
-        second_addresses=("198.51.100.1/30", "2001:db8:1::1/64"),
+        second_addresses=("198.51.100.1/30", f"{CLIENT_NEXT_HOP_IPV6}/64"),
     )
-    default_route(client, "198.51.100.1", "2001:db8:1::1")
+    default_route(client, "198.51.100.1", CLIENT_NEXT_HOP_IPV6)
 
     nat = lab.namespace("nat", forwarding=True)
     link(

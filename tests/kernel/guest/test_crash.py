@@ -33,7 +33,7 @@ def test_a_killed_gateway_leaves_nothing_stale_after_its_restart(
     assert site.gateway.links() == links
     assert site.client.ping(INSIDE_IPV4, wait_s=1) == 0
 
-    client.kill()
+    client.stop()
     again = clients.eap_mschapv2(site.client, laptop)
     again.connect()
     use_tunnel(again)
