@@ -11,10 +11,12 @@ from core.settings import GatewaySettings
 from gateway.dataplane import links
 from gateway.dataplane.interface import DataPlaneEvents
 from gateway.dataplane.links import LinkMissing, LinkSettings
+from gateway.dataplane.xfrm.hashing import BY_REMOTE_ADDRESS
 from gateway.dataplane.xfrm.lineages import Reqids
 from gateway.dataplane.xfrm.ownership import AlreadyOwned, Ownership, guard, remove_leftovers
 from gateway.dataplane.xfrm.plane import KernelPlane, Loop
 from gateway.dataplane.xfrm.sockets import KernelSilent, XfrmEvents, XfrmSocket
+from gateway.dataplane.xfrm.structures import Command
 
 _log = structlog.get_logger(__name__)
 
@@ -42,6 +44,7 @@ def open_kernel_plane(
             mark = _mark(settings)
             _clean(xfrm, reqids, mark)
             undo.callback(_clean, xfrm, reqids, mark)
+            _hash_by_client(xfrm, undo)
             if_id = _make_link(settings, link, mark)
             guard(xfrm, reqids, link.pools, through_interface=bool(if_id))
         except KernelSilent as error:
@@ -79,6 +82,14 @@ def remove_what_a_kernel_plane_left(settings: GatewaySettings) -> None:
             _clean(xfrm, Reqids(settings.xfrm_id), _mark(settings))
         except KernelSilent as error:
             raise _unusable(str(error)) from error
+
+
+def _hash_by_client(xfrm: XfrmSocket, undo: contextlib.ExitStack) -> None:
+    """What is hashed changes no packet's fate, of this program or another; it is set back in the end all the same."""
+    before = xfrm.hash_thresholds()
+    if before is not None:
+        undo.callback(xfrm.execute, [(Command.NEWSPDINFO, before.to_bytes())])
+        xfrm.execute([(Command.NEWSPDINFO, BY_REMOTE_ADDRESS.to_bytes())])
 
 
 def _unusable(reason: str) -> OstiaryError:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
+from gateway.dataplane.xfrm.hashing import REQUEST, HashThresholds
 from gateway.dataplane.xfrm.netlink import (
     NETLINK_ADD_MEMBERSHIP,
     NETLINK_CAP_ACK,
@@ -180,6 +181,17 @@ class XfrmSocket:
             KernelSilent: no answer.
         """
         return [_parsed(parse_policy, message) for message in self._dump(Command.GETPOLICY, Command.NEWPOLICY)]
+
+    def hash_thresholds(self) -> HashThresholds | None:
+        """What the kernel hashes policies by; None where it does not say.
+
+        Raises:
+            KernelSilent: no answer.
+        """
+        for _, answers in self._exchange(self._socket, [(Command.GETSPDINFO, REQUEST)]):
+            if answers:
+                return _parsed(HashThresholds.parse, answers[0])
+        return None
 
     def _exchange(
         self, sock: socket.socket, requests: Sequence[Request], heard: set[Command] | None = None

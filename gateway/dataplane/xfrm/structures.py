@@ -32,6 +32,8 @@ class Command(IntEnum):
     EXPIRE = 0x18
     UPDPOLICY = 0x19
     UPDSA = 0x1A
+    NEWSPDINFO = 0x24
+    GETSPDINFO = 0x25
     MAPPING = 0x26
 
 

@@ -14,6 +14,7 @@ from core.settings import PoolSettings
 from gateway.dataplane.choose import pool_networks
 from gateway.dataplane.interface import DataPlaneError
 from gateway.dataplane.links import LinkSettings
+from gateway.dataplane.xfrm.hashing import BY_REMOTE_ADDRESS, HashThresholds
 from gateway.dataplane.xfrm.opening import open_kernel_plane, remove_what_a_kernel_plane_left
 from gateway.dataplane.xfrm.ownership import AlreadyOwned
 from tests.kernel.guest.planes import (
@@ -29,6 +30,7 @@ from tests.kernel.guest.planes import (
     Told,
     build_road,
     child_sa,
+    other_owner,
     selectors_of,
 )
 from tests.lab.namespaces import Lab, Namespace
@@ -138,6 +140,15 @@ def test_closing_leaves_nothing(road: Road, others: list[str]) -> None:
         assert everything(road.gateway) != before
     assert everything(road.gateway) == before
     assert policies(road.gateway) == others
+
+
+def test_policies_are_found_by_the_clients_address_and_the_kernels_own_way_comes_back(road: Road) -> None:
+    """A packet's way to its policy must not become longer with each client."""
+    with other_owner(road.gateway) as other:
+        assert other.hash_thresholds() == HashThresholds((32, 32), (128, 128))
+        with Planes(road):
+            assert other.hash_thresholds() == BY_REMOTE_ADDRESS
+        assert other.hash_thresholds() == HashThresholds((32, 32), (128, 128))
 
 
 # --- Refusals -----------------------------------------------------------------------------------------------

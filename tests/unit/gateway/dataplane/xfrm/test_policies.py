@@ -8,6 +8,7 @@ from ipaddress import ip_address
 
 import pytest
 
+from gateway.dataplane.xfrm.hashing import BY_REMOTE_ADDRESS, HashThresholds
 from gateway.dataplane.xfrm.netlink import MalformedNetlink, attribute, parse_attributes
 from gateway.dataplane.xfrm.policies import (
     Claim,
@@ -107,6 +108,17 @@ def test_a_last_resort_that_allows_comes_before_one_that_blocks() -> None:
 def test_odd_templates_are_refused() -> None:
     with pytest.raises(MalformedNetlink, match="templates"):
         parse_policy(bytes(POLICY_BYTES) + attribute(Attribute.TMPL, bytes(63)))
+
+
+def test_hash_thresholds_survive_a_round_trip() -> None:
+    body = BY_REMOTE_ADDRESS.to_bytes()
+    assert parse_attributes(body[4:]) == {3: b"\x00\x20", 4: b"\x00\x80"}
+    assert HashThresholds.parse(body) == BY_REMOTE_ADDRESS
+    # The kernel sends counts along.
+    assert HashThresholds.parse(body[:4] + attribute(1, bytes(24)) + body[4:]) == BY_REMOTE_ADDRESS
+    for size in range(len(body) - 2):
+        with pytest.raises(MalformedNetlink):
+            HashThresholds.parse(body[:size])
 
 
 # --- The table ----------------------------------------------------------------------------------------------
