@@ -200,6 +200,16 @@ def milliseconds(value: float) -> str:
     return f"{value:.0f} ms" if value >= 10 else f"{value:.1f} ms"
 
 
+def with_code(text: str) -> Markup:
+    """Text in which `commands and settings` stand between backticks, with those as code."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return Markup("{}").format(text)
+    code, plain = Markup("<code>{}</code>"), Markup("{}")
+    marked = ((code if number % 2 else plain).format(part) for number, part in enumerate(parts))
+    return Markup("").join(marked)
+
+
 def install(app: Flask) -> None:
     """Make these the filters of the templates."""
     for function in (
@@ -216,6 +226,7 @@ def install(app: Flask) -> None:
         shortened,
         fact,
         milliseconds,
+        with_code,
     ):
         app.add_template_filter(function)
     app.add_template_filter(lambda method: METHODS.get(method, method), "method_name")

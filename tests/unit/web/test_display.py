@@ -180,3 +180,19 @@ def test_qr_codes_need_nothing_that_the_policy_forbids() -> None:
     assert 'stroke="#000"' in picture
     assert "style" not in picture
     assert qr_svg("otpauth://totp/Ostiary:jude") != picture
+
+
+@pytest.mark.parametrize(
+    ("text", "markup"),
+    [
+        ("plain", "plain"),
+        ("run `ostiary check` now", "run <code>ostiary check</code> now"),
+        ("`a` and `b`", "<code>a</code> and <code>b</code>"),
+        ("one ` alone", "one ` alone"),
+        ("<b> `<i>`", "&lt;b&gt; <code>&lt;i&gt;</code>"),
+        ("", ""),
+    ],
+)
+def test_code_within_text(text: str, markup: str) -> None:
+    """Nothing in it is markup of its own."""
+    assert display.with_code(text) == markup
