@@ -48,6 +48,7 @@ class HashThresholds:
         return cls(ipv4, ipv6)
 
 
+KERNELS_OWN = HashThresholds((32, 32), (128, 128))
 BY_REMOTE_ADDRESS = HashThresholds((0, 32), (0, 128))
 REQUEST = _FLAGS.pack(0)
 """Body of GETSPDINFO."""

@@ -11,7 +11,7 @@ from core.settings import GatewaySettings
 from gateway.dataplane import links
 from gateway.dataplane.interface import DataPlaneEvents
 from gateway.dataplane.links import LinkMissing, LinkSettings
-from gateway.dataplane.xfrm.hashing import BY_REMOTE_ADDRESS
+from gateway.dataplane.xfrm.hashing import BY_REMOTE_ADDRESS, KERNELS_OWN
 from gateway.dataplane.xfrm.lineages import Reqids
 from gateway.dataplane.xfrm.ownership import AlreadyOwned, Ownership, guard, remove_leftovers
 from gateway.dataplane.xfrm.plane import KernelPlane, Loop
@@ -87,6 +87,9 @@ def remove_what_a_kernel_plane_left(settings: GatewaySettings) -> None:
 def _hash_by_client(xfrm: XfrmSocket, undo: contextlib.ExitStack) -> None:
     """What is hashed changes no packet's fate, of this program or another; it is set back in the end all the same."""
     before = xfrm.hash_thresholds()
+    if before == BY_REMOTE_ADDRESS:
+        # A gateway that was killed has left it.
+        before = KERNELS_OWN
     if before is not None:
         undo.callback(xfrm.execute, [(Command.NEWSPDINFO, before.to_bytes())])
         xfrm.execute([(Command.NEWSPDINFO, BY_REMOTE_ADDRESS.to_bytes())])

@@ -14,9 +14,10 @@ from core.settings import PoolSettings
 from gateway.dataplane.choose import pool_networks
 from gateway.dataplane.interface import DataPlaneError
 from gateway.dataplane.links import LinkSettings
-from gateway.dataplane.xfrm.hashing import BY_REMOTE_ADDRESS, HashThresholds
+from gateway.dataplane.xfrm.hashing import BY_REMOTE_ADDRESS, KERNELS_OWN
 from gateway.dataplane.xfrm.opening import open_kernel_plane, remove_what_a_kernel_plane_left
 from gateway.dataplane.xfrm.ownership import AlreadyOwned
+from gateway.dataplane.xfrm.structures import Command
 from tests.kernel.guest.planes import (
     CLIENT,
     CLIENT_INNER,
@@ -145,10 +146,11 @@ def test_closing_leaves_nothing(road: Road, others: list[str]) -> None:
 def test_policies_are_found_by_the_clients_address_and_the_kernels_own_way_comes_back(road: Road) -> None:
     """A packet's way to its policy must not become longer with each client."""
     with other_owner(road.gateway) as other:
-        assert other.hash_thresholds() == HashThresholds((32, 32), (128, 128))
-        with Planes(road):
-            assert other.hash_thresholds() == BY_REMOTE_ADDRESS
-        assert other.hash_thresholds() == HashThresholds((32, 32), (128, 128))
+        for left in (KERNELS_OWN, BY_REMOTE_ADDRESS):
+            other.execute([(Command.NEWSPDINFO, left.to_bytes())])
+            with Planes(road):
+                assert other.hash_thresholds() == BY_REMOTE_ADDRESS
+            assert other.hash_thresholds() == KERNELS_OWN
 
 
 # --- Refusals -----------------------------------------------------------------------------------------------
