@@ -12,17 +12,21 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "rfcs.md"
 PEERS = {
-    "strongSwan": "tests/interop/",
-    "strongSwan, kernel ESP": "tests/kernel/guest/",
-    "libreswan, kernel ESP": "tests/kernel/guest/",
-    "wpa_supplicant": "tests/interop/",
-    "OpenSSL": "tests/interop/",
-    "own initiator": "tests/unit/",
-    "both ends ours": "tests/unit/",
-    "replayed messages": "tests/unit/",
-    "vectors": "tests/unit/",
+    "strongSwan": ("tests/interop/",),
+    "strongSwan, kernel ESP": ("tests/kernel/guest/",),
+    "libreswan": ("tests/interop/",),
+    "libreswan, kernel ESP": ("tests/kernel/guest/",),
+    "kernel ESP": ("tests/kernel/guest/",),
+    "wpa_supplicant": ("tests/interop/",),
+    "OpenSSL": ("tests/interop/", "tests/unit/"),
+    "pyrad": ("tests/interop/",),
+    "vectors": ("tests/unit/",),
+    "own initiator": ("tests/unit/",),
+    "both ends ours": ("tests/unit/", "tests/interop/"),
+    "replayed messages": ("tests/unit/",),
+    "messages made by hand": ("tests/unit/",),
 }
-"""Who may stand in the column, and where tests with that peer live."""
+"""Who may stand in the column, and where tests with that peer live; the page says who they are."""
 _QUOTED = re.compile(r"`([^`]+)`")
 
 
@@ -64,6 +68,7 @@ def test_a_row_is_true(row: tuple[str, str, str, str, str]) -> None:
     assert nodes, "no test"
     peers = [name.strip() for name in peer.split(";")]
     for node in nodes:
+        assert any(node.startswith(PEERS.get(name, ())) for name in peers), f"no peer for {node}"
         path, _, name = node.partition("::")
         assert (ROOT / path).is_file(), path
         if name:
@@ -71,3 +76,8 @@ def test_a_row_is_true(row: tuple[str, str, str, str, str]) -> None:
     for name in peers:
         assert name in PEERS, name
         assert any(node.startswith(PEERS[name]) for node in nodes), f"no test with {name}"
+
+
+def test_every_peer_is_introduced() -> None:
+    introduced = re.findall(r"^\| ([^|]+) \| [^|]+ \|$", PAGE.read_text(encoding="utf-8"), re.M)
+    assert {name.strip() for cell in introduced for name in cell.split(";")} - {"peer", "---"} == set(PEERS)
