@@ -174,9 +174,8 @@ def _nat(evidence: Evidence) -> str:
 def _authentication(evidence: Evidence) -> str:
     if evidence.is_resumed:
         return "ticket"
-    if uses_eap(evidence):
-        return "EAP"
-    return "certificate" if evidence.chain_der else ""
+    ways = ("certificate", bool(evidence.chain_der)), ("EAP", uses_eap(evidence))
+    return " and ".join(way for way, used in ways if used)
 
 
 def _certificate_text(der: bytes) -> str:

@@ -114,6 +114,7 @@ def test_facts() -> None:
     assert told["NAT"] == "in front of the client and in front of the gateway"
     assert told["asked to be configured with"] == "INTERNAL_IP4_ADDRESS, MS_INTERNAL_IP4_SERVER, 999"
     assert told["client certificate"] == "unreadable"
+    assert told["authentication"] == "certificate and EAP"
     assert told["took"] == "1.0 s"
 
 
