@@ -57,7 +57,7 @@ class Publisher:
         serial = f"{certificate.serial_number:x}".upper()
         serial = serial if len(serial) % 2 == 0 else f"0{serial}"
         state = "R" if revoked else "V"
-        self._lines[certificate.serial_number] = f"{state}\t{end}\t{revocation}\t{serial}\tunknown\t/CN=lab\n"
+        self._lines[certificate.serial_number] = f"{state}\t{end}\t{revocation}\t{serial}\tunknown\t/CN={serial}\n"
         self._write()
 
     def write_crl(self, name: str) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from cryptography import x509
+
 from tests.lab.certificates import Identity, certificate_pem, key_pem
 
 _PLUGINS = (
@@ -43,6 +45,8 @@ class ClientConfig:
     eap_identity: str | None = None
     password: str | None = None
     credential: Identity | None = None
+    known_authorities: tuple[x509.Certificate, ...] = ()
+    """Beside those in `trust_pem`: the way from its own certificate up, which it sends as far as the root."""
     authentication: str | None = None
     """`auth` of swanctl.conf where `method` is not enough (`rsa-sha384`, `ecdsa`, `rsa/pss`)."""
     proposals: str = "aes256gcm16-prfsha256-x25519"
@@ -145,6 +149,9 @@ def client_conf(directory: Path, config: ClientConfig) -> str:
     if config.password is not None:
         secrets["eap-client"] = {"id": str(local["eap_id"]), "secret": _quoted(config.password)}
     (directory / "trust.pem").write_text(config.trust_pem, encoding="utf-8")
+    for number, authority in enumerate(config.known_authorities):
+        (directory / "x509ca").mkdir(exist_ok=True)
+        (directory / "x509ca" / f"{number}.pem").write_text(certificate_pem(authority), encoding="utf-8")
     connection: Section = {
         "version": "2",
         "remote_addrs": config.remote_address,
