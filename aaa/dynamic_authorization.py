@@ -23,7 +23,7 @@ import struct
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum
 
 from pyrad import packet as radius
 
@@ -90,6 +90,15 @@ class Selector:
             raise ValueError("a request names a device or a session")
 
 
+class WholeGateway(Enum):
+    """What a gateway is told that is about none of its sessions: the Filter-Id of a CoA-Request that names none."""
+
+    DRAIN = "drain"
+    """Send clients to other gateways."""
+    SERVE = "serve"
+    """Take them in again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """What a session gets from now on."""
@@ -122,25 +131,34 @@ class DynamicRequest:
     """One request: encoded once, so that a retransmission is the same datagram."""
 
     def __init__(
-        self, peer: Peer, selector: Selector, change: Change | None = None, *, identifier: int, timestamp: int
+        self,
+        peer: Peer,
+        about: Selector | WholeGateway,
+        change: Change | None = None,
+        *,
+        identifier: int,
+        timestamp: int,
     ) -> None:
         """Encode.
 
         Args:
             peer: whom it is for.
-            selector: which sessions.
-            change: what becomes of them; None ends them.
+            about: which sessions; or all of the gateway, and then what it is to do.
+            change: what becomes of the sessions; None ends them.
             identifier: 0 to 255; the answer repeats it.
             timestamp: seconds since 1970.
         """
-        code = radius.DisconnectRequest if change is None else radius.CoARequest
+        ends = change is None and isinstance(about, Selector)
+        code = radius.DisconnectRequest if ends else radius.CoARequest
         packet = radius.CoAPacket(code, identifier, peer.secret.reveal())
         packet.add_message_authenticator()
         packet[int(Attribute.NAS_IDENTIFIER)] = [peer.name.encode()]
-        if selector.device_id is not None:
-            packet[int(Attribute.CHARGEABLE_USER_IDENTITY)] = [selector.device_id.encode()]
-        if selector.session_id is not None:
-            packet[int(Attribute.ACCT_SESSION_ID)] = [selector.session_id.encode()]
+        if isinstance(about, WholeGateway):
+            packet[int(Attribute.FILTER_ID)] = [about.value.encode()]
+        elif about.device_id is not None:
+            packet[int(Attribute.CHARGEABLE_USER_IDENTITY)] = [about.device_id.encode()]
+        elif about.session_id is not None:
+            packet[int(Attribute.ACCT_SESSION_ID)] = [about.session_id.encode()]
         packet[int(Attribute.EVENT_TIMESTAMP)] = [struct.pack("!I", timestamp)]
         if change is not None:
             for kind, values in _change_attributes(change):
@@ -172,14 +190,18 @@ class DynamicRequest:
 
 
 def ask(
-    peer: Peer, selector: Selector, change: Change | None = None, *, timeouts_s: Sequence[float] = TIMEOUTS_S
+    peer: Peer,
+    about: Selector | WholeGateway,
+    change: Change | None = None,
+    *,
+    timeouts_s: Sequence[float] = TIMEOUTS_S,
 ) -> Answer:
     """Send a Disconnect-Request or, with a change, a CoA-Request; wait for the answer, asking again after each wait.
 
     Raises:
         NoAnswer: the gateway can't be reached, or kept silent for the sum of the waits.
     """
-    request = DynamicRequest(peer, selector, change, identifier=secrets.randbelow(256), timestamp=int(time.time()))
+    request = DynamicRequest(peer, about, change, identifier=secrets.randbelow(256), timestamp=int(time.time()))
     family = socket.AF_INET6 if ":" in peer.address else socket.AF_INET
     problem = "no answer"
     try:

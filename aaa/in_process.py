@@ -33,6 +33,7 @@ from aaa.backend.requests import (
     CheckDevice,
     CloseSession,
     CountHandshakes,
+    DecideResumption,
     DecideSignIn,
     DecideSite,
     Heartbeat,
@@ -42,6 +43,7 @@ from aaa.backend.requests import (
     WriteEvent,
     WriteReport,
 )
+from aaa.backend.ticket_keys import EPOCH_S, ticket_keys
 from aaa.backend.worker import DatabaseWorker
 from aaa.decision import SITE_METHOD, Rule
 from aaa.dynamic_authorization import control_secret_name
@@ -55,10 +57,12 @@ from aaa.interface import (
     HandshakeKind,
     HandshakeReport,
     Refusal,
+    Resumed,
     SessionStart,
     SessionUsage,
     SignInContext,
     TerminateCause,
+    TicketKeys,
 )
 from core import jobs
 from core.clock import utc_now
@@ -199,6 +203,10 @@ class InProcessBackend:
                 session, self._runtime.box, control_secret_name(self._runtime.settings.gateway.name)
             )
 
+    def ticket_keys(self) -> TicketKeys:
+        """The keys for clients' tickets, renewed where it is time to; may block. Call it every hour or so."""
+        return TicketKeys(EPOCH_S, ticket_keys(self._runtime.database, self._runtime.box, utc_now()))
+
     def hello(self, gateway: GatewayHello) -> None:
         """See `AaaBackend`.
 
@@ -288,6 +296,13 @@ class InProcessBackend:
         networks = next((site.networks for site in sites if site.name == name), ())
         written = self._or_write(context, reply, method=SITE_METHOD)
         self._worker.submit(DecideSite(context, name, networks, written))
+
+    def authorise_resumption(
+        self, context: SignInContext, resumed: Resumed, reply: Callable[[Access | Refusal], None]
+    ) -> None:
+        """See `AaaBackend`."""
+        written = self._or_write(context, reply, method=resumed.method)
+        self._worker.submit(DecideResumption(context, resumed, written))
 
     def _check_certificate(
         self,

@@ -13,8 +13,10 @@ import structlog
 
 from aaa.in_process import InProcessBackend
 from aaa.interface import GatewayHello
+from core.errors import OstiaryError
 from core.ready import announce
 from core.runtime import Runtime
+from core.settings import load_settings
 from gateway.connect import FIRST_DEVICE_COMMANDS, ROOT_FILE, client_command, own_address
 from gateway.control.dynamic_authorization import DynamicAuthorizationServer
 from gateway.control.listener import ControlListener
@@ -28,10 +30,13 @@ from gateway.ike.policy import POLICIES
 from gateway.ike.responder import Responder
 from gateway.sessions import Sessions
 from gateway.shared_keys import load_ppks, load_site_peers
+from gateway.tickets import Tickets
 from gateway.transport import Transport
 
 STOP_TIMEOUT_S = 1.5
 CREDENTIAL_CHECK_S = 3600.0
+RELOADED = ("public_addresses", "redirect_targets", "redirect_in", "session_limit", "drained_per_s")
+"""Settings that SIGHUP takes over."""
 GC_THRESHOLD = 20_000
 
 _log = structlog.get_logger(__name__)
@@ -55,6 +60,7 @@ async def _serve(runtime: Runtime) -> None:
     gateway = _Gateway(loop, runtime, backend)
     try:
         gateway.open()
+        loop.add_signal_handler(signal.SIGHUP, gateway.reload)
         _spare_the_collector()
         announce(gateway.banner())
         await stopping.wait()
@@ -85,6 +91,7 @@ class _Gateway:
         self._site_peers: tuple[SitePeer, ...] = ()
         self._ppks: dict[bytes, bytes] = {}
         self._backend = backend
+        self._tickets: Tickets | None = None
         self._root_file = runtime.settings.state_dir / ROOT_FILE
         self._engine: Engine | None = None
         self._transport: Transport | None = None
@@ -96,6 +103,8 @@ class _Gateway:
         """Build and open everything; raises OstiaryError."""
         settings = self._settings
         self._site_peers, self._ppks = load_site_peers(settings), load_ppks(settings)
+        if settings.ticket_lifetime_s:
+            self._tickets = Tickets(self._backend.ticket_keys(), settings.ticket_lifetime_s)
         responder = Responder(self._responder_config(), os.urandom, time.monotonic())
         transport = self._transport = Transport(self._loop, settings.listen, settings.ike_port, settings.natt_port)
         plane = self._plane = open_data_plane(self._loop, settings, transport, self)
@@ -112,9 +121,10 @@ class _Gateway:
             settings.control_address,
             settings.control_port,
             DynamicAuthorizationServer(
-                settings.name, self._backend.control_secret().reveal(), engine.disconnect, engine.change
+                settings.name, self._backend.control_secret().reveal(), engine.disconnect, engine.change, engine.drain
             ),
         )
+        self._configure_balance(engine)
         # From here on the enforcement path knows this gateway, and it can be reached.
         self._backend.hello(
             GatewayHello(settings.name, str(settings.control_address), settings.control_port, plane.name)
@@ -164,19 +174,56 @@ class _Gateway:
             half_open_limit=settings.half_open_limit,
             half_open_limit_per_address=settings.half_open_limit_per_address,
             cookie_threshold=settings.cookie_threshold,
+            cookie_threshold_per_address=settings.cookie_threshold_per_address,
+            init_rate_per_address=settings.init_rate_per_address,
+            addresses=tuple(map(str, settings.public_addresses)),
+            inner_networks=tuple(net for pool in settings.pools for net in (pool.ipv4, pool.ipv6) if net is not None),
+            natt_port=settings.natt_port,
+            mobike_patience_s=settings.mobike_patience_s,
+            window_size=settings.window_size,
+            tickets=self._tickets,
             dpd_interval_s=settings.dpd_interval_s,
             keepalive_interval_s=settings.keepalive_interval_s,
             retransmit_timeouts_s=settings.retransmit_timeouts_s,
             ike_rekey_s=settings.ike_rekey_s,
         )
 
+    def _configure_balance(self, engine: Engine) -> None:
+        settings = self._settings
+        engine.balance.configure(
+            settings.redirect_targets,
+            in_ike_sa_init=settings.redirect_in == "ike-sa-init",
+            session_limit=settings.session_limit,
+            drained_per_s=settings.drained_per_s,
+        )
+
+    def reload(self) -> None:
+        """Read the settings again (SIGHUP) and take over what can change while clients are connected."""
+        try:
+            new = load_settings().gateway
+        except OstiaryError as error:
+            _log.error("settings not read again", error=str(error))
+            return
+        taken = {name: getattr(new, name) for name in RELOADED}
+        self._settings = self._settings.model_copy(update=taken)
+        if self._engine is not None:
+            self._configure_balance(self._engine)
+            self._renew(self._engine.responder)
+            self._engine.announce_addresses(tuple(map(str, self._settings.public_addresses)))
+        _log.info("settings read again", taken=", ".join(RELOADED))
+
     def _renew_credential(self, responder: Responder) -> None:
         """New SAs get the certificate that is current now; those that are up keep what they have."""
         self._credential_timer = self._loop.call_later(CREDENTIAL_CHECK_S, self._renew_credential, responder)
+        self._renew(responder)
+
+    def _renew(self, responder: Responder) -> None:
         try:
+            if self._tickets is not None:
+                self._tickets.renew(self._backend.ticket_keys())
             responder.config = self._responder_config()
         except Exception:
-            _log.exception("the gateway's certificate could not be renewed; the old one stays in use")
+            _log.exception("certificate and ticket keys could not be renewed; the old ones stay in use")
 
     def banner(self) -> list[str]:
         """What the person who started the gateway wants to know."""

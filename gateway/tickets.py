@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from aaa.interface import TicketKeys
 from gateway.ike.ticket import Ticket, TicketRefused
 
 MAX_TICKET_BYTES = 2048
@@ -23,16 +23,6 @@ MAX_USED = 100_000
 _EPOCH_BYTES, _NONCE_BYTES, _TAG_BYTES = 4, 12, 16
 _HEADER_BYTES = _EPOCH_BYTES + _NONCE_BYTES
 _EXPIRY_BYTES = 8
-
-
-@dataclass(frozen=True, slots=True)
-class TicketKeys:
-    """What all gateways share."""
-
-    epoch_s: int
-    """How long a key is used."""
-    keys: Mapping[int, bytes] = field(repr=False)
-    """32 bytes each, by epoch: seconds since 1970 divided by `epoch_s`."""
 
 
 class Tickets:

@@ -5,7 +5,7 @@ once more when its session starts.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
@@ -14,13 +14,14 @@ from sqlalchemy.engine import Connection
 from aaa.backend import lookups
 from aaa.backend.events import accepted, refused
 from aaa.backend.lookups import CertificateState, CodeState, Known
-from aaa.backend.requests import CheckDevice, DecideSignIn, DecideSite, Proof, Reply
+from aaa.backend.requests import CheckDevice, DecideResumption, DecideSignIn, DecideSite, Proof, Reply
 from aaa.backend.session_facts import SessionOf, session_facts
 from aaa.backend.vouched import Directory
 from aaa.decision import SITE_METHOD, UNMANAGED, Context, Decision, Rule, both_methods, decide, decide_site, site_user
-from aaa.interface import Access, FirstFactor, Refusal
+from aaa.interface import Access, FirstFactor, Refusal, Resumed
 from core.audit import Entry
 
+_SINCE_SIGN_IN = Refusal("decision-changed", "what decides on this device has changed since it signed in")
 # These say more about a refusal than a certificate or code that was taken back for the same cause.
 _PERSONAL = frozenset({"revoked-device", "disabled-user"})
 
@@ -165,6 +166,54 @@ class Decider:
             )
             outcome.events.append(accepted(context, access))
             outcome.replies.append(partial(request.reply, access))
+
+    def resume(self, connection: Connection, requests: Sequence[DecideResumption], outcome: Outcome) -> None:
+        """Peers that come back to a session: whether they may still, by the rule that let them in the first time."""
+        if not requests:
+            return
+        accesses = [self._resumed_access(request.resumed) for request in requests]
+        results = self.decide_again(connection, accesses, [request.context.gateway for request in requests])
+        for request, access, result in zip(requests, accesses, results, strict=True):
+            answer: Access | Refusal
+            if isinstance(result, Refusal):
+                answer = _SINCE_SIGN_IN if result.code == _SINCE_SIGN_IN.code else result
+                entry = refused(
+                    request.context,
+                    answer,
+                    identity=access.user_name,
+                    device_name=access.device_name,
+                    method=access.method,
+                )
+            else:
+                answer = replace(
+                    access,
+                    reason=result.reason,
+                    pool=result.pool,
+                    networks=result.networks,
+                    dns=result.dns,
+                    dns_domains=result.dns_domains,
+                    session_lifetime_s=result.session_lifetime_s,
+                )
+                entry = accepted(request.context, answer, by_ticket=True)
+            outcome.events.append(entry)
+            outcome.replies.append(partial(request.reply, answer))
+
+    def _resumed_access(self, resumed: Resumed) -> Access:
+        """As far as a ticket says it."""
+        return Access(
+            user_name=resumed.user_name,
+            device_id=resumed.device_id,
+            device_name=resumed.device_name,
+            method=resumed.method,
+            rule=resumed.rule,
+            reason="",
+            pool=None,
+            networks=(),
+            dns=(),
+            session_lifetime_s=0.0,
+            interim_interval_s=self._interim_interval_s,
+            certificate_serial=resumed.certificate_serial,
+        )
 
     def decide_again(
         self, connection: Connection, accesses: Sequence[Access], gateways: Sequence[str]

@@ -13,13 +13,14 @@ _LONGEST_FACT = 1024
 """Of what the gateway adds, such as the proposals of a client."""
 
 
-def accepted(context: SignInContext, access: Access, revocation: str = "") -> Entry:
+def accepted(context: SignInContext, access: Access, revocation: str = "", *, by_ticket: bool = False) -> Entry:
     """A device was let in.
 
     Args:
         context: the circumstances.
         access: who it is, and what it gets.
         revocation: what another CA says of its certificate.
+        by_ticket: it came back to a session, and proved no more than that.
     """
     detail = _circumstances(context)
     detail.update(
@@ -29,6 +30,8 @@ def accepted(context: SignInContext, access: Access, revocation: str = "") -> En
         detail["certificate"] = access.certificate_serial
     if access.certificate_authority:
         detail["certificate_authority"] = access.certificate_authority
+    if by_ticket:
+        detail["by_ticket"] = True
     if revocation:
         detail["revocation"] = revocation[:_LONGEST_FACT]
     return Entry(

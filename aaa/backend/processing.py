@@ -24,6 +24,7 @@ from aaa.backend.requests import (
     CheckDevice,
     CloseSession,
     CountHandshakes,
+    DecideResumption,
     DecideSignIn,
     DecideSite,
     FindCodes,
@@ -93,6 +94,7 @@ class Processor:
         self._decider.check_devices(connection, _of(requests, CheckDevice), outcome)
         self._decider.decide(connection, _of(requests, DecideSignIn), outcome)
         self._decider.decide_sites(_of(requests, DecideSite), outcome)
+        self._decider.resume(connection, _of(requests, DecideResumption), outcome)
         self._open(session, _of(requests, OpenSession), replies, events)
         # Whatever came for one session came in the order start, interim, stop.
         updates = [(request.usage, request.at) for request in _of(requests, UpdateSession)]

@@ -13,6 +13,7 @@ from aaa.interface import (
     HandshakeReport,
     Network,
     Refusal,
+    Resumed,
     SessionStart,
     SessionUsage,
     SignInContext,
@@ -167,6 +168,19 @@ class DecideSite(Request):
     name: str
     networks: tuple[Network, ...]
     """Behind it."""
+    reply: Callable[[Access | Refusal], None]
+
+    def refused(self, refusal: Refusal) -> Reply:
+        """Fail closed."""
+        return lambda: self.reply(refusal)
+
+
+@dataclass(slots=True)
+class DecideResumption(Request):
+    """Decide on a peer that comes back with a ticket, and write the audit event of the decision."""
+
+    context: SignInContext
+    resumed: Resumed
     reply: Callable[[Access | Refusal], None]
 
     def refused(self, refusal: Refusal) -> Reply:

@@ -1,11 +1,12 @@
-"""`ostiary gateways`: who reports here."""
+"""`ostiary gateways`: who reports here, and moving their clients."""
 
 from __future__ import annotations
 
 import click
 
 from aaa import sessions
-from aaa.gateways import forget_gateway
+from aaa.dynamic_authorization import WholeGateway
+from aaa.gateways import drain_gateway, forget_gateway
 from core.cli import cli_actor, emit, json_option, open_runtime
 
 
@@ -39,3 +40,20 @@ def forget(name: str) -> None:
     with open_runtime().database.transaction() as database:
         closed = forget_gateway(database, name, cli_actor())
     click.echo(f"gateway {name} is forgotten; {closed} sessions that it left open are closed")
+
+
+@gateways.command()
+@click.argument("name")
+def drain(name: str) -> None:
+    """Have a gateway send its clients to others, those that are connected and those that come."""
+    runtime = open_runtime()
+    text = drain_gateway(runtime, name, WholeGateway.DRAIN, cli_actor())
+    click.echo(f"gateway {name} sends its clients away: {text}")
+
+
+@gateways.command()
+@click.argument("name")
+def serve(name: str) -> None:
+    """Have a gateway that was drained take in clients again."""
+    drain_gateway(open_runtime(), name, WholeGateway.SERVE, cli_actor())
+    click.echo(f"gateway {name} takes in clients again")

@@ -62,6 +62,7 @@ class ErrorCause(IntEnum):
     INVALID_REQUEST = 404
     INVALID_ATTRIBUTE_VALUE = 407
     SESSION_CONTEXT_NOT_FOUND = 503
+    RESOURCES_UNAVAILABLE = 506
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,11 @@ Disconnect = Callable[[SessionSelector], int]
 Change = Callable[[SessionSelector, SessionChange], int]
 """Changes the sessions that match and returns how many there were; it holds for their packets when it returns."""
 
+Drain = Callable[[bool], int | None]
+"""Sends the gateway's clients to others, or takes them in again; returns how many will go, None where none can."""
+
+_DRAINING = {b"drain": True, b"serve": False}
+"""The Filter-Id of a CoA-Request that names no session, but the gateway as a whole."""
 _IDENTIFIERS = {
     "Acct-Session-Id": "session_id",
     "Chargeable-User-Identity": "chargeable_identity",
@@ -102,13 +108,22 @@ class DynamicAuthorizationServer:
         secret: shared with those who may disconnect.
         disconnect: ends sessions.
         change: changes sessions.
+        drain: sends all clients away, where there are other gateways.
     """
 
-    def __init__(self, nas_identifier: str, secret: bytes, disconnect: Disconnect, change: Change) -> None:
+    def __init__(
+        self,
+        nas_identifier: str,
+        secret: bytes,
+        disconnect: Disconnect,
+        change: Change,
+        drain: Drain = lambda _: None,
+    ) -> None:
         self._nas_identifier = nas_identifier
         self._secret = secret
         self._disconnect = disconnect
         self._change = change
+        self._drain = drain
         self._dictionary = Dictionary(io.StringIO(_DICTIONARY))
         self._answers: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
         """By Request Authenticator, which covers the whole request: until when to remember, and the answer."""
@@ -182,7 +197,7 @@ class DynamicAuthorizationServer:
             elif name not in _OTHER_ALLOWED:
                 return ErrorCause.UNSUPPORTED_ATTRIBUTE, 0
         if not given:
-            return ErrorCause.MISSING_ATTRIBUTE, 0
+            return self._carry_out_on_gateway(request)
         fields = dict.fromkeys(("session_id", "chargeable_identity", "user_name", "framed_ipv4"))
         selector = SessionSelector(**{**fields, **given})
         if request.code == CoARequest:
@@ -193,6 +208,16 @@ class DynamicAuthorizationServer:
         else:
             count = self._disconnect(selector)
         return (None, count) if count else (ErrorCause.SESSION_CONTEXT_NOT_FOUND, 0)
+
+    def _carry_out_on_gateway(self, request: Any) -> tuple[ErrorCause | None, int]:
+        """No session is named, so the gateway itself is meant; it has to be, by its name."""
+        filters = request.get(11, [])
+        if request.code != CoARequest or len(filters) != 1 or filters[0] not in _DRAINING or 32 not in request:
+            return ErrorCause.MISSING_ATTRIBUTE, 0
+        if 27 in request or 92 in request:
+            return ErrorCause.INVALID_REQUEST, 0
+        count = self._drain(_DRAINING[filters[0]])
+        return (None, count) if count is not None else (ErrorCause.RESOURCES_UNAVAILABLE, 0)
 
     def _name_of(self, code: object) -> str | None:
         """None for an attribute that the dictionary does not have, a vendor's among them."""

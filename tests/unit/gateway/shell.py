@@ -24,6 +24,7 @@ from aaa.interface import (
     HandshakeKind,
     HandshakeReport,
     Refusal,
+    Resumed,
     SessionStart,
     SessionUsage,
     SignInContext,
@@ -137,6 +138,9 @@ class Aaa:
     random: Callable[[int], bytes]
     access: Access = LAPTOP
     certificate: Access | Refusal = field(default_factory=lambda: replace(LAPTOP, method="certificate"))
+    resumption: Access | Refusal | None = None
+    """None: as `access`."""
+    resumed: list[Resumed] = field(default_factory=list)
     refuse_start: Refusal | None = None
     thinks: bool = False
     waiting: list[Callable[[], None]] = field(default_factory=list)
@@ -189,6 +193,13 @@ class Aaa:
     ) -> None:
         """As scripted."""
         self.later(lambda: reply(self.certificate))
+
+    def authorise_resumption(
+        self, context: SignInContext, resumed: Resumed, reply: Callable[[Access | Refusal], None]
+    ) -> None:
+        """As scripted."""
+        self.resumed.append(resumed)
+        self.later(lambda: reply(self.resumption or self.access))
 
     def session_started(self, start: SessionStart, reply: Callable[[Refusal | None], None]) -> None:
         """Note it, and answer."""
@@ -294,10 +305,16 @@ class Shell:
         """What the engine asks of its transport."""
         self.sent.append((datagram, path))
 
-    def client(self, config: InitiatorConfig | None = None, *, nat: bool = False) -> Initiator:
+    def client(
+        self,
+        config: InitiatorConfig | None = None,
+        *,
+        nat: bool = False,
+        initiator: Callable[[InitiatorConfig, Path, Callable[[int], bytes]], Initiator] = Initiator,
+    ) -> Initiator:
         """A client that has not begun."""
         host = f"198.51.100.{len(self.clients) + 1}"
-        made = Initiator(config or mschapv2(), Path(host, 500, GATEWAY, 500), self.random)
+        made = initiator(config or mschapv2(), Path(host, 500, GATEWAY, 500), self.random)
         self.clients[Path(GATEWAY, 500, host, 61_000 if nat else 500)] = made
         return made
 

@@ -7,10 +7,11 @@ from random import Random
 
 import pytest
 
+from aaa.interface import TicketKeys
 from gateway.ike.constants import Encr, Group, Integ, Prf
 from gateway.ike.proposals import IkeSuite
 from gateway.ike.ticket import Grant, Ticket, TicketRefused
-from gateway.tickets import MAX_TICKET_BYTES, TicketKeys, Tickets
+from gateway.tickets import MAX_TICKET_BYTES, Tickets
 
 EPOCH_S = 3600
 SUITE = IkeSuite(Encr.AES_CBC, 192, Integ.HMAC_SHA2_384_192, Prf.HMAC_SHA2_384, Group.ECP_384, (Group.ML_KEM_768,))

@@ -428,3 +428,76 @@ class TestHostileBytes:
             if not changed.startswith(data):
                 gateway.ask(changed)
         assert gateway.asked == []
+
+
+class TestWholeGateway:
+    """A CoA-Request that names no session, with a Filter-Id that is about the gateway."""
+
+    @staticmethod
+    def gateway(count: int | None = 3) -> tuple[DynamicAuthorizationServer, list[bool]]:
+        """A server, and what it was told to do."""
+        told: list[bool] = []
+
+        def drain(draining: bool) -> int | None:
+            told.append(draining)
+            return count
+
+        return DynamicAuthorizationServer(NAME, SECRET, _never, _never, drain), told
+
+    @pytest.mark.parametrize(("what", "draining"), [(b"drain", True), (b"serve", False)])
+    def test_is_carried_out(self, what: bytes, draining: bool) -> None:
+        server, told = self.gateway()
+        question = request(IS_ME, STAMP, (FILTER_ID, what), code=CHANGE)
+        answer = server.receive_datagram(question, NOW)
+        assert answer is not None
+        assert_answers(question, answer)
+        assert (answer[0], told) == (CHANGED, [draining])
+        assert (REPLY_MESSAGE, b"3 sessions changed") in attributes(answer)
+        # The same request again is answered, and not carried out.
+        assert server.receive_datagram(question, NOW) == answer
+        assert len(told) == 1
+
+    def test_there_may_be_no_session_yet(self) -> None:
+        server, told = self.gateway(0)
+        answer = server.receive_datagram(request(IS_ME, STAMP, (FILTER_ID, b"drain"), code=CHANGE), NOW)
+        assert answer is not None
+        assert (answer[0], told) == (CHANGED, [True])
+
+    def test_a_gateway_that_knows_no_other(self) -> None:
+        server, _ = self.gateway(None)
+        answer = server.receive_datagram(request(IS_ME, STAMP, (FILTER_ID, b"drain"), code=CHANGE), NOW)
+        assert answer is not None
+        assert answer[0] == NOT_CHANGED
+        assert (ERROR_CAUSE, int(ErrorCause.RESOURCES_UNAVAILABLE).to_bytes(4, "big")) in attributes(answer)
+
+    @pytest.mark.parametrize(
+        ("items", "code", "cause"),
+        [
+            ((IS_ME, STAMP), CHANGE, ErrorCause.MISSING_ATTRIBUTE),
+            ((IS_ME, STAMP, (FILTER_ID, b"staff")), CHANGE, ErrorCause.MISSING_ATTRIBUTE),
+            ((IS_ME, STAMP, (FILTER_ID, b"drain"), (FILTER_ID, b"serve")), CHANGE, ErrorCause.MISSING_ATTRIBUTE),
+            ((STAMP, (FILTER_ID, b"drain")), CHANGE, ErrorCause.MISSING_ATTRIBUTE),
+            ((IS_ME, STAMP, (FILTER_ID, b"drain")), REQUEST, ErrorCause.UNSUPPORTED_ATTRIBUTE),
+            ((IS_ME, STAMP, (FILTER_ID, b"drain"), rules(NOTHING)), CHANGE, ErrorCause.INVALID_REQUEST),
+            (
+                ((NAS_IDENTIFIER, b"gateway-2"), STAMP, (FILTER_ID, b"drain")),
+                CHANGE,
+                ErrorCause.NAS_IDENTIFICATION_MISMATCH,
+            ),
+        ],
+    )
+    def test_is_not(self, items: tuple[Attribute, ...], code: int, cause: ErrorCause) -> None:
+        server, told = self.gateway()
+        answer = server.receive_datagram(request(*items, code=code), NOW)
+        assert answer is not None
+        assert (ERROR_CAUSE, int(cause).to_bytes(4, "big")) in attributes(answer)
+        assert told == []
+
+    def test_a_rule_of_that_name_is_a_rule_where_a_session_is_named(self) -> None:
+        gateway = Gateway()
+        assert gateway.verdict(request(*USUAL, (FILTER_ID, b"drain"), code=CHANGE)) == (CHANGED, None)
+        assert gateway.changes == [SessionChange(None, None, "drain", "")]
+
+
+def _never(*_: object) -> int:
+    raise AssertionError("not asked for")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from aaa.interface import TicketKeys
 from gateway.ike.constants import (
     AuthMethod,
     CertEncoding,
@@ -34,7 +35,7 @@ from gateway.ike.policy import CNSA2, MODERN
 from gateway.ike.proposals import IkeSuite
 from gateway.ike.states import State
 from gateway.ike.ticket import Grant, Ticket
-from gateway.tickets import TicketKeys, Tickets
+from gateway.tickets import Tickets
 from tests.peers.initiator import Initiator, InitiatorConfig, Phase
 from tests.peers.resumption import ResumingInitiator, SavedSession, TicketInitiator
 from tests.unit.gateway.ike.established import notifies
