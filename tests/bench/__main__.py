@@ -11,13 +11,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from core.errors import OstiaryError
 from tests.bench.contenders import Contender, OstiaryContender, StrongSwanContender
 from tests.bench.handshakes import HandshakeResult, measure_handshakes
+from tests.bench.kernel_throughput import measure_kernel_throughput
 from tests.bench.throughput import ThroughputResult, measure_throughput
 from tests.bench.upkeep import UpkeepResult, measure_upkeep
 from tests.lab.namespaces import Lab
 from tests.lab.processes import LabError
 from tests.lab.topology import build_site
+
+PARTS = ("all", "handshakes", "upkeep", "throughput", "kernel-throughput")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,12 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with Lab() as lab:
             site = build_site(lab)
-            ostiary = OstiaryContender(site.gateway, lab.directory / "ostiary")
+            ostiary = OstiaryContender(site.gateway, lab.directory / "ostiary", options.esp)
             both: dict[str, Contender] = {ostiary.name: ostiary, "strongswan": StrongSwanContender(ostiary)}
             contenders = [both[name] for name in both if options.only in (None, name)]
             handshakes: list[HandshakeResult] = []
             throughput: list[ThroughputResult] = []
             upkeep: list[UpkeepResult] = []
+            kernel: list[ThroughputResult] = []
             if options.part in ("all", "handshakes"):
                 for concurrency in options.concurrency:
                     handshakes += measure_handshakes(
@@ -49,19 +54,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.part in ("all", "throughput"):
                 throughput = measure_throughput(lab, site, contenders, rounds=options.rounds, seconds=options.seconds)
             ostiary.close()
-    except LabError as error:
+            if options.part in ("all", "kernel-throughput"):
+                names = [contender.name for contender in contenders]
+                kernel = measure_kernel_throughput(names, rounds=options.rounds, seconds=options.seconds)
+    except (LabError, OstiaryError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     if options.json:
-        print(json.dumps(_as_json(options, handshakes, upkeep, throughput), indent=2))
+        print(json.dumps(_as_json(options, handshakes, upkeep, throughput, kernel), indent=2))
     else:
-        _print_text(options, handshakes, upkeep, throughput)
+        _print_text(options, handshakes, upkeep, throughput, kernel)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("part", nargs="?", choices=("all", "handshakes", "upkeep", "throughput"), default="all")
+    parser.add_argument("part", nargs="?", choices=PARTS, default="all")
     parser.add_argument("--only", choices=("ostiary", "strongswan"), help="measure one of them, without ratios")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contender (%(default)s)")
     parser.add_argument("--handshakes", type=int, default=2000, help="in each turn (%(default)s)")
@@ -71,6 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--clients", type=int, default=50, help="whose SAs are rekeyed and moved (%(default)s)")
     parser.add_argument("--times", type=int, default=20, help="how often each (%(default)s)")
     parser.add_argument("--seconds", type=int, default=5, help="of each TCP stream (%(default)s)")
+    parser.add_argument(
+        "--esp", choices=("userspace", "kernel"), default="userspace", help="on both ends (%(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
     return parser
 
@@ -80,6 +91,7 @@ def _print_text(
     handshakes: Sequence[HandshakeResult],
     upkeep: Sequence[UpkeepResult],
     throughput: Sequence[ThroughputResult],
+    kernel: Sequence[ThroughputResult],
 ) -> None:
     print(f"{_machine()}, {options.rounds} turns each, medians")
     for concurrency in options.concurrency:
@@ -100,12 +112,14 @@ def _print_text(
             turns = ", ".join(f"{value:.0f}" for value in figure.per_cpu_s_of_rounds)
             print(f"  {figure.name:<11}{figure.per_cpu_s:8.0f}   turns: {turns}")
         _print_ratio([figure.per_cpu_s for figure in figures])
-    if throughput:
-        print("\nMbit/s of one TCP stream through the tunnel, client strongSwan with libipsec")
-        for row in throughput:
+    for rows, how in ((throughput, f"ESP in {options.esp}"), (kernel, "ESP in the test kernel, which has one CPU")):
+        if not rows:
+            continue
+        print(f"\nMbit/s of one TCP stream through the tunnel, client strongSwan; on both ends {how}")
+        for row in rows:
             print(f"  {row.name:<11}{row.upload_mbit_per_s:8.0f} up {row.download_mbit_per_s:8.0f} down")
-        _print_ratio([row.upload_mbit_per_s for row in throughput], "up")
-        _print_ratio([row.download_mbit_per_s for row in throughput], "down")
+        _print_ratio([row.upload_mbit_per_s for row in rows], "up")
+        _print_ratio([row.download_mbit_per_s for row in rows], "down")
 
 
 def _print_ratio(values: Sequence[float], what: str = "") -> None:
@@ -122,19 +136,22 @@ def _as_json(
     handshakes: Sequence[HandshakeResult],
     upkeep: Sequence[UpkeepResult],
     throughput: Sequence[ThroughputResult],
+    kernel: Sequence[ThroughputResult],
 ) -> dict[str, Any]:
     return {
         "machine": _machine(),
         "handshakes": [{**asdict(result), "per_cpu_s": result.per_cpu_s} for result in handshakes],
         "upkeep": [{**asdict(result), "per_cpu_s": result.per_cpu_s} for result in upkeep],
-        "throughput": [
-            {
-                **asdict(row),
-                "upload_mbit_per_s": row.upload_mbit_per_s,
-                "download_mbit_per_s": row.download_mbit_per_s,
-            }
-            for row in throughput
-        ],
+        "throughput": [_throughput_as_json(row) for row in throughput],
+        "kernel_throughput": [_throughput_as_json(row) for row in kernel],
+    }
+
+
+def _throughput_as_json(row: ThroughputResult) -> dict[str, Any]:
+    return {
+        **asdict(row),
+        "upload_mbit_per_s": row.upload_mbit_per_s,
+        "download_mbit_per_s": row.download_mbit_per_s,
     }
 
 

@@ -18,7 +18,7 @@ from tests.lab.namespaces import Namespace
 from tests.lab.ostiary import Ostiary
 from tests.lab.processes import Process
 from tests.lab.strongswan import StrongSwanGateway
-from tests.lab.strongswan_config import ClientConfig, GatewayConfig
+from tests.lab.strongswan_config import ClientConfig, EspPlace, GatewayConfig
 from tests.lab.topology import GATEWAY_IPV4, INSIDE_NETWORKS
 
 USER = "bench"
@@ -56,14 +56,22 @@ class OstiaryContender:
 
     name = "ostiary"
 
-    def __init__(self, namespace: Namespace, directory: Path) -> None:
-        """Enrol the user and issue the certificate with which both contenders answer."""
+    def __init__(self, namespace: Namespace, directory: Path, esp: EspPlace = "userspace") -> None:
+        """Enrol the user and issue the certificate with which both contenders answer.
+
+        Args:
+            namespace: where it will run.
+            directory: for its state.
+            esp: who does ESP, for both contenders and their client.
+        """
+        self.esp = esp
         self._ostiary = Ostiary(
             namespace,
             directory,
             settings={
                 "log": {"level": "info", "format": "console"},
                 "gateway": {
+                    "data_plane": esp,
                     "pools": [{"name": "staff", "ipv4": POOL_IPV4, "ipv6": POOL_IPV6}],
                     "half_open_limit_per_address": 10_000,
                     "sessions_per_device": 100_000,
@@ -92,6 +100,7 @@ class OstiaryContender:
             method="eap-mschapv2",
             identity=USER,
             password=self.access_code,
+            esp=self.esp,
         )
 
     @contextmanager
@@ -110,7 +119,7 @@ class OstiaryContender:
 
 
 class StrongSwanContender:
-    """Debian's strongSwan with ESP in user space (kernel-libipsec)."""
+    """Debian's strongSwan, with ESP where the other one has it."""
 
     name = "strongswan"
 
@@ -127,6 +136,7 @@ class StrongSwanContender:
             pool_ipv4=POOL_IPV4,
             pool_ipv6=POOL_IPV6,
             local_selectors=",".join(INSIDE_NETWORKS),
+            esp=self._like.esp,
         )
         with StrongSwanGateway(namespace, config, directory) as gateway:
             yield RunningGateway(gateway.process, self._like.client)
