@@ -26,6 +26,8 @@ SOURCE_PACKAGE = "linux-source-6.1"
 SOURCE_ARCHIVE = Path("/usr/src") / f"{SOURCE_PACKAGE}.tar.xz"
 CONFIGURATION = Path(__file__).with_name("linux.config")
 BUILD_TIMEOUT_S = 3600.0
+ROOM_BYTES = 3 << 30
+"""What source and objects take while it is built; the kernel itself takes 8 MB."""
 _BUILD_TOOLS = ("make", "gcc", "ld", "flex", "bison", "bc", "xz", "strip")
 _INSTALL = "as root: deploy/setup/install-packages deploy/setup/kernel.packages"
 _RECIPE = "1"
@@ -89,6 +91,11 @@ def ensure_kernel() -> Path:
 def _build(recipe: Recipe, folder: Path, kernel: Path) -> None:
     if missing := [tool for tool in _BUILD_TOOLS if shutil.which(tool) is None]:
         raise OstiaryError(f"building the test kernel needs {', '.join(missing)}", fix=_INSTALL)
+    if shutil.disk_usage(folder).free < ROOM_BYTES:
+        raise OstiaryError(
+            f"building the test kernel takes {ROOM_BYTES >> 30} GiB for a while, and {folder} has less",
+            fix="make room there, or name another folder in TEST_CACHE",
+        )
     log = folder / f"build-{recipe.key}.log"
     tell(
         f"Building the test kernel from {SOURCE_PACKAGE} {recipe.source_version}, once; "
@@ -137,7 +144,13 @@ def _run_make(command: list[str], log: Path, output: int) -> None:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={**os.environ, "KBUILD_BUILD_USER": "ostiary", "KBUILD_BUILD_HOST": "tests", "LC_ALL": "C"},
+            # No variable of a make that this one runs in, nor of a developer's shell, may change what is built.
+            env={
+                "PATH": os.environ["PATH"],
+                "LC_ALL": "C",
+                "KBUILD_BUILD_USER": "ostiary",
+                "KBUILD_BUILD_HOST": "tests",
+            },
             timeout=BUILD_TIMEOUT_S,
             check=False,
         )

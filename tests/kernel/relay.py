@@ -7,6 +7,7 @@ whose own pytest writes its reports, one a line, into a file that both see. They
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -18,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from core.errors import OstiaryError
+from tests.kernel.build import ensure_kernel
 from tests.kernel.machine import Guest, in_time_travel
 
 FOLDER = Path(__file__).with_name("guest")
@@ -91,10 +94,15 @@ class HostRelay:
         """Kinds whose guest ended before any test, and why: none of them will do better."""
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Remember what each kind of guest will be asked to run."""
+        """Remember what each kind of guest is to run; have the kernel built before the time of any test begins."""
         for item in session.items:
             if self._runs_in_guest(item):
                 self._wanted.setdefault(_kind(item), []).append(item.nodeid)
+        if self._wanted and not self._config.option.collectonly:
+            capture = self._config.pluginmanager.getplugin("capturemanager")
+            # Where it can't be built, each test says so.
+            with capture.global_and_fixture_disabled(), contextlib.suppress(OstiaryError):
+                ensure_kernel()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_timeout_set_timer(self, item: pytest.Item, settings: Any) -> bool | None:
