@@ -87,9 +87,9 @@ class HandshakeLog:
         connection.execute(delete(HandshakeRecord).where(HandshakeRecord.last_at < now - self._age))
         for proven in (True, False):
             ours = HandshakeRecord.gateway == gateway, HandshakeRecord.proven.is_(proven)
-            newest = select(HandshakeRecord.last_at).where(*ours).order_by(HandshakeRecord.last_at.desc())
-            first_too_many = newest.offset(self._kept).limit(1).scalar_subquery()
-            connection.execute(delete(HandshakeRecord).where(*ours, HandshakeRecord.last_at <= first_too_many))
+            newest_first = HandshakeRecord.last_at.desc(), HandshakeRecord.id.desc()
+            kept = select(HandshakeRecord.id).where(*ours).order_by(*newest_first).limit(self._kept)
+            connection.execute(delete(HandshakeRecord).where(*ours, HandshakeRecord.id.not_in(kept)))
         oldest_day = (now - COUNTERS_KEPT).astimezone(UTC).date()
         connection.execute(delete(HandshakeCounter).where(HandshakeCounter.day < oldest_day))
 
