@@ -14,6 +14,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
 
+from gateway.diagnosis.diagnose import report_failure
+from gateway.ike import events
 from gateway.ike.constants import ExchangeType
 from gateway.ike.events import CloseCause
 from gateway.ike.path import Path
@@ -24,6 +26,7 @@ from tests.unit.gateway.ike.wire import GATEWAY, Client, Wire, responder_config
 MUTANTS_PER_MESSAGE = 24
 RECORDED = 40
 """Datagrams of earlier rounds that are kept, to splice with."""
+EXPLAINED_PER_ROUND = 5
 INSIDER_CHANCE = 0.9
 """Of a round: an insider sends a dozen packets where an outsider sends hundreds."""
 WARM_UP_SHARE = 0.3
@@ -208,7 +211,16 @@ class Campaign:
         if any(left.values()):
             raise FuzzFailure(f"left behind: {left}")
         self.figures.causes.update(cause.name for cause in wire.causes)
+        self._explain()
         wire.forget()
+
+    def _explain(self) -> None:
+        """Whatever a handshake failed of, the gateway can say something about it."""
+        told = [e for e in self._wire.events if isinstance(e, events.HandshakeFailed | events.FirstRequestRefused)]
+        for event in self._random.sample(told, min(len(told), EXPLAINED_PER_ROUND)):
+            report = report_failure(event.evidence, event.code, event.reason, self._wire.now)
+            if not (report.explanation and report.advice):
+                raise FuzzFailure(f"nothing is said about {event.code}: {event.reason}")
 
 
 def _memory() -> tuple[int, int]:
