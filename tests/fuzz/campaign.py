@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 from gateway.diagnosis.diagnose import report_failure
 from gateway.ike import events
@@ -86,7 +87,7 @@ class Campaign:
         self._random = Random(seed)
         self._recorded: list[bytes] = []
         # The limits are for floods; here each round would soon be refused by them.
-        no_limits = {
+        no_limits: dict[str, Any] = {
             "half_open_limit_per_address": 10**6,
             "cookie_threshold": 10**6,
             "cookie_threshold_per_address": 10**6,
