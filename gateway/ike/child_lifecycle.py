@@ -30,6 +30,7 @@ def installed(sa: IkeSa, spi_in: int, now: float) -> None:
     if pending is not None:
         sa.children[spi_in] = pending.child
         pending.installed(now)
+        sa.send_next(now)
 
 
 def failed(sa: IkeSa, spi_in: int, error: IkeError, now: float) -> None:
@@ -38,6 +39,7 @@ def failed(sa: IkeSa, spi_in: int, error: IkeError, now: float) -> None:
     if pending is not None:
         sa.owner.free_child_spi(spi_in)
         pending.failed(error, now)
+        sa.send_next(now)
 
 
 def install(
@@ -76,6 +78,10 @@ def remove(sa: IkeSa, spi_in: int) -> None:
     """Have the data plane carry it no more."""
     if sa.children.pop(spi_in, None) is not None:
         sa.timers.cancel((Timer.REMOVE_CHILD, spi_in))
+        for other in sa.children.values():
+            if other.replaced_by == spi_in and other.state in (ChildState.ESTABLISHED, ChildState.REKEYING):
+                # Given up before the one whose place it was to have: that carries on.
+                other.replaced_by = None
         sa.owner.free_child_spi(spi_in)
         sa.owner.emit(ChildDeleted(sa, spi_in))
 

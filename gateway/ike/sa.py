@@ -52,7 +52,6 @@ from gateway.ike.timers import Timer, Timers
 from gateway.ike.trace import Trace
 from gateway.ike.window import OwnRequest, PeerRequests, Verdict
 
-MIN_MSK_BYTES = 64
 KEEPALIVE = b"\xff"
 """The NAT-keepalive of RFC 3948 section 2.3; it goes out without a non-ESP marker."""
 FORGED_PER_S, FORGED_BURST = 500.0, 2000.0
@@ -223,7 +222,9 @@ class IkeSa:
         self.unfinished: dict[bytes, ike_followup_ke.Unfinished] = {}
         """What the peer has to complete by additional key exchanges, by the link that tells it."""
         self.deleted_unknown: set[bytes] = set()
-        """SPIs of child SAs unknown to us that the peer has deleted while an exchange of ours was outstanding."""
+        """SPIs of child SAs unknown to us that the peer has deleted while an exchange of ours is outstanding, whose
+        answer may tell of them.
+        """
         self.last_received = 0.0
         """When the last authentic message came, monotonic seconds."""
         self.forged = TokenBucket(FORGED_PER_S, FORGED_BURST, 0.0)
@@ -444,12 +445,12 @@ class IkeSa:
     def initiate(self, own: OwnExchange, now: float) -> None:
         """Begin an exchange, when its turn has come."""
         self.queue.append(own)
-        self._send_next(now)
+        self.send_next(now)
 
     def proceed(self, own: OwnExchange, now: float) -> None:
         """The exchange that was just answered goes on with another request, before all that waits."""
         self.queue.appendleft(own)
-        self._send_next(now)
+        self.send_next(now)
 
     def initiate_at(self, own: OwnExchange, at: float) -> None:
         """Begin an exchange, but not before."""
@@ -581,13 +582,16 @@ class IkeSa:
         try:
             own.answered(self, payloads, now)
         except IkeError:
+            own.abandoned(self, now)
             self.end(Input.GONE, CloseCause.PROTOCOL_ERROR, now)
             return
-        self._send_next(now)
+        if self.outstanding is not own:
+            self.deleted_unknown.clear()
+        self.send_next(now)
 
-    def _send_next(self, now: float) -> None:
-        """Send the request whose turn has come, if none is outstanding."""
-        while self.queue and self.outstanding is None and self.channel is not None:
+    def send_next(self, now: float) -> None:
+        """Send the request whose turn has come: when none is outstanding, and what the last one made is in place."""
+        while self.queue and self.outstanding is None and not self.pending and self.channel is not None:
             own = self.queue.popleft()
             payloads = own.request(self, now)
             if payloads is None:

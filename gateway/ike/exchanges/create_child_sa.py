@@ -44,8 +44,6 @@ from gateway.ike.states import State
 if TYPE_CHECKING:
     from gateway.ike.sa import IkeSa
 
-MAX_TEMPORARY_FAILURES = 10
-
 
 def handle_request(sa: IkeSa, payloads: Payloads, now: float) -> None:
     """Answer a verified request.
@@ -91,13 +89,19 @@ def _check_place(sa: IkeSa, old: Child | None) -> None:
     Raises:
         ChildSaNotFound, TemporaryFailure, NoAdditionalSas: there is not.
     """
+    limit = sa.config.children_limit
     if old is None:
-        if sum(child.is_live for child in sa.children.values()) >= sa.config.children_limit:
-            raise NoAdditionalSas(f"no more than {sa.config.children_limit} child SAs at a time")
+        if sum(child.is_live for child in sa.children.values()) >= limit:
+            raise NoAdditionalSas(f"no more than {limit} child SAs at a time")
     elif old.state is ChildState.DELETED or old.spi_in not in sa.children:
         raise ChildSaNotFound(ProtocolId.ESP, old.spi_out.to_bytes(4, "big"))
     elif old.state is ChildState.DELETING:
         raise TemporaryFailure("this child SA is being deleted")
+    elif old.replaced_by is not None:
+        raise TemporaryFailure("this child SA has been replaced, and is to be deleted")
+    elif sum(child.state is not ChildState.DELETED for child in sa.children.values()) >= 2 * limit:
+        # For each one that is live, one that was replaced: whoever has more does not delete them.
+        raise TemporaryFailure(f"{limit} child SAs that were replaced are to be deleted first")
 
 
 def _answer(sa: IkeSa, payloads: Payloads, proposals: tuple[Proposal, ...], old: Child | None, now: float) -> None:

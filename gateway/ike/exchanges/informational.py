@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from gateway.ike import child_lifecycle, handover
@@ -18,6 +19,9 @@ from gateway.ike.states import UNFINISHED, State
 
 if TYPE_CHECKING:
     from gateway.ike.sa import IkeSa
+
+MAX_DELETED_UNKNOWN = 64
+"""Of the child SAs that a peer deletes before we know of them; honest ones delete the one that crosses."""
 
 
 def handle_request(sa: IkeSa, payloads: Payloads, now: float) -> None:
@@ -52,7 +56,8 @@ def _delete_children(sa: IkeSa, deletes: Sequence[Delete], now: float) -> list[t
     answered: list[bytes] = []
     if sa.outstanding is not None:
         # One that we do not know may be of a child SA that the peer is about to tell of.
-        sa.deleted_unknown |= named - {child.spi_out.to_bytes(4, "big") for child in sa.children.values()}
+        unknown = named - {child.spi_out.to_bytes(4, "big") for child in sa.children.values()}
+        sa.deleted_unknown.update(islice(unknown, MAX_DELETED_UNKNOWN - len(sa.deleted_unknown)))
     for child in list(sa.children.values()):
         if child.spi_out.to_bytes(4, "big") not in named or child.state is ChildState.DELETED:
             continue

@@ -45,11 +45,13 @@ MAX_TEMPORARY_FAILURES = 10
 def expired(sa: IkeSa, spi_in: int, now: float, *, hard: bool) -> None:
     """The lifetime of a child SA is over: replace it in time, or delete what carries nothing any more."""
     child = sa.children.get(spi_in)
-    if child is None or sa.state is not State.ESTABLISHED or not child.is_live:
+    if child is None or sa.state is not State.ESTABLISHED:
         return
     if hard:
-        informational.delete_children(sa, [child], now)
-    elif _may_be_asked_to_rekey(sa):
+        # Even where another one has its place: its peer should have deleted it long before.
+        if child.state in (ChildState.ESTABLISHED, ChildState.REKEYING):
+            informational.delete_children(sa, [child], now)
+    elif child.is_live and _may_be_asked_to_rekey(sa):
         sa.initiate(CreateChild(spi_in, rekeying=True), now)
 
 
@@ -65,7 +67,7 @@ def reassign(sa: IkeSa, assignment: Assignment, now: float) -> None:
     sa.assignment = assignment
     for child in list(sa.children.values()):
         if child.is_live:
-            sa.initiate(CreateChild(child.spi_in, rekeying=False), now)
+            sa.initiate(CreateChild(child.spi_in, rekeying=False, lineage=child.lineage), now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +91,17 @@ class CreateChild:
         old_spi_in: the one to be replaced.
         rekeying: with REKEY_SA, and the same selectors. Without, with those that the assignment now gives: the
             selectors of a rekeying should not be narrower than before (section 2.9.2).
+        lineage: without REKEY_SA, that of the old one: whichever is the newest of it when the turn has come, for the
+            change has to hold whatever was rekeyed meanwhile.
     """
 
     moves_along = True
 
-    def __init__(self, old_spi_in: int, *, rekeying: bool) -> None:
+    def __init__(self, old_spi_in: int, *, rekeying: bool, lineage: int = 0) -> None:
         self.exchange = ExchangeType.CREATE_CHILD_SA
         self.old_spi_in = old_spi_in
         self.rekeying = rekeying
+        self._lineage = lineage
         self.crossed_by: tuple[bytes, Child] | None = None
         """The peer has rekeyed the same child SA meanwhile: the lower nonce of that exchange, and what it made."""
         self._failures = 0
@@ -116,13 +121,14 @@ class CreateChild:
         """None where the old child SA is gone, replaced or going, or nothing is left to be reached."""
         if self._followups is not None:
             return self._followups.request()
-        old, assignment = sa.children.get(self.old_spi_in), sa.assignment
+        old, assignment = self._child_to_replace(sa), sa.assignment
         if old is not None and (not old.confirmed or sa.unfinished):
             # Its peer may still wait for the answer that tells of it, or have begun to rekey it.
             sa.initiate_at(self, now + sa.retry_delay_s(1))
             return None
         if old is None or not old.is_live or old.state is ChildState.REKEYING or assignment is None:
             return None
+        self.old_spi_in, self._lineage, self.crossed_by = old.spi_in, old.lineage, None
         self._remote = own_selectors(assignment)
         self._local = old.local_selectors
         if not self.rekeying:
@@ -153,6 +159,13 @@ class CreateChild:
             payloads.insert(0, (PayloadType.NOTIFY, rekey.to_bytes()))
         return payloads
 
+    def _child_to_replace(self, sa: IkeSa) -> Child | None:
+        old = sa.children.get(self.old_spi_in)
+        if self.rekeying or (old is not None and old.is_live):
+            return old
+        newest = (child for child in sa.children.values() if child.lineage == self._lineage and child.is_live)
+        return next(newest, None)
+
     def abandoned(self, sa: IkeSa, now: float) -> bool:
         """The child SA will not come; on the peer's side it goes with the IKE SA."""
         sa.owner.free_child_spi(self._spi_in)
@@ -181,14 +194,14 @@ class CreateChild:
         if self._followups is not None:
             sa.proceed(self, now)
             return
-        self._install(sa, accepted, old)
+        self._install(sa, accepted, old, now)
 
     def _start_over(self) -> None:
         """The next request, if any, begins anew."""
         self.exchange = ExchangeType.CREATE_CHILD_SA
         self._followups = None
 
-    def _install(self, sa: IkeSa, accepted: _Accepted, old: Child | None) -> None:
+    def _install(self, sa: IkeSa, accepted: _Accepted, old: Child | None, now: float) -> None:
         keys = sa.keys
         if keys is None or accepted.spi_out.to_bytes(4, "big") in sa.deleted_unknown:
             sa.owner.free_child_spi(self._spi_in)
@@ -203,21 +216,28 @@ class CreateChild:
             ),
             local_selectors=accepted.local,
             remote_selectors=accepted.remote,
-            lineage=old.lineage if old is not None else sa.owner.new_lineage(),
+            lineage=self._lineage,
             initiated=True,
         )
+        if sa.assignment is None or set(_allowed(sa.assignment, child.local_selectors)) != set(child.local_selectors):
+            # It may reach less by now than when we asked. The change that says so waits for its turn.
+            self._give_up(sa, child, now)
+            return
 
         def installed(now: float) -> None:
             self._finish(sa, child, min(self._nonce, accepted.nonce_r), now)
 
         def failed(error: IkeError, now: float) -> None:
-            self._leave(sa.children.get(self.old_spi_in))
-            # The peer has it already.
-            sa.children[child.spi_in] = child
-            informational.delete_children(sa, [child], now)
+            self._give_up(sa, child, now)
             sa.emit(ChildRefused(sa, self.old_spi_in, str(error), self.rekeying))
 
         child_lifecycle.install(sa, child, outbound=True, installed=installed, failed=failed)
+
+    def _give_up(self, sa: IkeSa, child: Child, now: float) -> None:
+        """The new child SA, which the peer has already, is not to be."""
+        self._leave(sa.children.get(self.old_spi_in))
+        sa.children[child.spi_in] = child
+        informational.delete_children(sa, [child], now)
 
     @staticmethod
     def _leave(old: Child | None) -> None:
@@ -242,6 +262,8 @@ class CreateChild:
         suite, _, spi_out = choose_child(
             answer, sa.config.policy, self._spi_in, ke_group=ke.group if ke is not None else None, additional=True
         )
+        if not (remote and local):
+            raise InvalidSyntax("the answer has no selectors that we know")
         if narrow(remote, self._remote) != remote or narrow(local, self._local) != local:
             raise InvalidSyntax("the answer's selectors are wider than those offered")
         shared = b""
@@ -254,11 +276,14 @@ class CreateChild:
         old = sa.children.get(self.old_spi_in)
         if self.crossed_by is not None and self.crossed_by[1].spi_in in sa.children:
             their_nonce, theirs = self.crossed_by
-            if lower_nonce < their_nonce:
+            if lower_nonce < their_nonce or not self.rekeying:
                 # Ours is the one too many, so we delete it; the peer deletes the old one.
                 child.replaced_by = theirs.spi_in
                 sa.emit(ChildStarted(sa, theirs.spi_in))
                 informational.delete_children(sa, [child], now)
+                if not self.rekeying:
+                    # The peer saw no other rekeying than its own, and has the old selectors from that.
+                    sa.initiate(CreateChild(theirs.spi_in, rekeying=False, lineage=theirs.lineage), now)
                 return
             theirs.replaced_by = child.spi_in
         if old is None or old.state in (ChildState.DELETING, ChildState.DELETED):
@@ -292,3 +317,8 @@ class CreateChild:
             return False
         self._group = Group(number)
         return True
+
+
+def _allowed(assignment: Assignment, local: Selectors) -> Selectors:
+    """What of these selectors may be reached."""
+    return narrow(local, reachable_selectors(assignment, (4, 6)))
