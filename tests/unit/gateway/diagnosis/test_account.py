@@ -154,3 +154,15 @@ def test_every_story_can_be_told_of_any_evidence(code: str, state: State | None)
         assert report.explanation
         assert report.advice
         assert report.timeline[-1][1].endswith(f"failed: {code}")
+
+
+def test_a_client_that_came_with_a_ticket() -> None:
+    trace = Trace(0.0, 500, ExchangeType.IKE_SESSION_RESUME)
+    trace.request(0.1, ExchangeType.IKE_AUTH, 4500, 1)
+    found = evidence(trace=trace, first_exchange=trace.first_exchange, state=State.AUTHORISING, by_eap=False)
+    report = report_failure(found, "authentication-failed", "the proof does not verify", 0.2)
+    assert report.cause == "resumption"
+    assert dict(report.facts)["authentication"] == "ticket"
+    assert report.timeline[0][1] == "IKE_SESSION_RESUME on port 500, answered"
+    # It was shown no certificate that it could have refused.
+    assert report_failure(found, "client-gave-up", "the client gave up: AUTHENTICATION_FAILED", 0.2).cause == "client"
