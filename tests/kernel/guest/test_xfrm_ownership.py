@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import sys
 from collections.abc import Iterator
@@ -284,6 +285,21 @@ def test_larger_packets_than_the_tunnel_takes_are_refused_with_its_size(planes: 
     too_large_6 = ("ping", "-n", "-c", "1", "-W", "1", "-M", "do", "-s", str(1400 - 47), CLIENT_INNER_6)
     assert "mtu" in (answer := inside.run(*too_large_6, check=False))
     assert "1400" in answer
+
+
+def test_on_a_narrower_path_packets_are_refused_with_its_size_or_fragmented(planes: Planes) -> None:
+    planes.install(child_sa())
+    gateway, inside = planes.road.gateway, planes.road.inside
+    gateway.ip("link", "set", "outside", "mtu", "1300")
+    try:
+        too_large = ("ping", "-n", "-c", "1", "-W", "1", "-M", "do", "-s", str(1300 - 28), CLIENT_INNER)
+        found = re.search(r"mtu ?= ?(\d+)", inside.run(*too_large, check=False))
+        assert found
+        assert 1200 < int(found[1]) < 1300
+        assert planes.path().down(bytes(1300), wait_s=1.0)
+    finally:
+        gateway.ip("link", "set", "outside", "mtu", "1500")
+        inside.ip("route", "flush", "cache")
 
 
 def test_the_gateways_own_connections_have_segments_that_fit(planes: Planes) -> None:
