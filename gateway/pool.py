@@ -140,10 +140,18 @@ class Pools:
 
     def get(self, name: str | None) -> AddressPool:
         """The pool of a name; raises PoolExhausted where there is none."""
-        pool = self._first if name is None else self._pools.get(name)
+        pool = self._find(name)
         if pool is None:
             raise PoolExhausted
         return pool
+
+    def has(self, name: str | None, lease: Lease) -> bool:
+        """Whether the addresses are of the pool of this name."""
+        pool = self._find(name)
+        return pool is not None and pool.name == lease.pool
+
+    def _find(self, name: str | None) -> AddressPool | None:
+        return self._first if name is None else self._pools.get(name)
 
     def share(self, lease: Lease) -> None:
         """One more session has these addresses."""

@@ -138,7 +138,7 @@ class Sessions:
             wants_ipv4=wanted.wants_ipv4 and reach.has_family(4),
             wants_ipv6=wanted.wants_ipv6 and reach.has_family(6),
         )
-        lineage = self._share_lease(session, wanted)
+        lineage = self._share_lease(session, access.pool, wanted)
         if session.lease is None:
             try:
                 session.lease = self._pools.get(access.pool).lease(
@@ -150,18 +150,19 @@ class Sessions:
                 return
         sign_in.assign(session.sa, _assignment(session.lease, reach, lineage), now)
 
-    def _share_lease(self, session: Session, wanted: AssignmentWanted) -> int:
+    def _share_lease(self, session: Session, pool: str | None, wanted: AssignmentWanted) -> int:
         """Give a device that signs in anew, and asks for the addresses that it still has, just those.
 
         A client that reauthenticates by "make before break" (RFC 7296 section 2.8.3) lets go of the old SA when the
-        new one is up, and must not see its addresses change.
+        new one is up, and must not see its addresses change. Where it is decided otherwise now, of which pool they
+        are goes before: filters elsewhere know a device in quarantine by its address.
 
         Returns:
             The lineage of the child SA that the new one follows, 0 for none.
         """
         for other in self.others_of(session):
             lease, children = other.lease, other.sa.children
-            if lease is None or not other.started or not children:
+            if lease is None or not other.started or not children or not self._pools.has(pool, lease):
                 continue
             same4 = not wanted.wants_ipv4 or (lease.ipv4 is not None and lease.ipv4 == wanted.asked_ipv4)
             same6 = not wanted.wants_ipv6 or (lease.ipv6 is not None and lease.ipv6 == wanted.asked_ipv6)
@@ -293,8 +294,12 @@ class Sessions:
             return
         if sa.assignment is not None and sa.assignment.networks == reach.networks:
             return
+        reached_nothing = sa.assignment is not None and not sa.assignment.networks
         self._child_sas.restrict(sa, tuple(map(TrafficSelector.from_network, reach.networks)))
         replace_child.reassign(sa, _assignment(lease, reach, 0), now)
+        if reached_nothing and not any(child.is_live for child in sa.children.values()):
+            # There is no child SA left to make room for one, and no client waits to be offered one.
+            sa.close(CloseCause.CHANGED, now)
 
     def is_short_of(self, session: Session) -> bool:
         """Whether the session may reach more than any of its child SAs does."""

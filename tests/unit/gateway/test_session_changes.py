@@ -1,0 +1,98 @@
+"""A device that signs in anew under another decision, and sessions from which everything is taken for a time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
+
+from aaa.interface import TerminateCause
+from core.settings import PoolSettings
+from gateway.control.change import SessionChange
+from gateway.control.dynamic_authorization import SessionSelector
+from gateway.ike.constants import CfgAttribute, PayloadType
+from gateway.ike.payloads.configuration import Configuration, ConfigurationAttribute
+from gateway.pool import Pools
+from gateway.sessions import Sessions
+from tests.peers.initiator import Initiator, Phase
+from tests.unit.gateway.shell import LAPTOP, Shell
+
+NETWORK = IPv4Network("10.1.0.0/16")
+DEVICE = SessionSelector(None, LAPTOP.device_id, None, None)
+
+
+class Returning(Initiator):
+    """A client that asks for the address that it has."""
+
+    had = IPv4Address("0.0.0.0")
+
+    def first_auth_payloads(self) -> list[tuple[PayloadType, bytes]]:
+        """With a CFG_REQUEST of its own."""
+        request = Configuration(1, (ConfigurationAttribute(CfgAttribute.INTERNAL_IP4_ADDRESS, self.had.packed),))
+        others = [payload for payload in super().first_auth_payloads() if payload[0] != PayloadType.CP]
+        return [*others, (PayloadType.CP, request.to_bytes())]
+
+
+def sign_in_anew(shell: Shell) -> None:
+    """The device begins a second session before it lets go of its first one."""
+    (session,) = shell.sessions
+    assert session.lease is not None
+    assert session.lease.ipv4 is not None
+    client = shell.client(initiator=Returning)
+    assert isinstance(client, Returning)
+    client.had = session.lease.ipv4
+    client.start()
+    shell.run()
+    assert client.phase is Phase.ESTABLISHED
+
+
+def two_pools() -> Shell:
+    shell = Shell()
+    shell.sessions._pools = Pools(
+        (
+            PoolSettings(name="staff", ipv4=IPv4Network("10.99.0.0/29"), ipv6=None),
+            PoolSettings(name="quarantine", ipv4=IPv4Network("10.98.0.0/29"), ipv6=None),
+        )
+    )
+    return shell
+
+
+def addresses(sessions: Sessions) -> list[str]:
+    return [str(session.lease.ipv4) for session in sessions if session.lease is not None]
+
+
+def test_a_device_that_signs_in_anew_keeps_its_address() -> None:
+    shell = two_pools()
+    shell.connect()
+    sign_in_anew(shell)
+    assert addresses(shell.sessions) == ["10.99.0.2", "10.99.0.2"]
+
+
+def test_a_device_that_signs_in_anew_under_another_decision_has_an_address_of_its_pool() -> None:
+    """Filters behind the gateway go by the address: a device in quarantine must not keep that of a good one."""
+    shell = two_pools()
+    shell.connect()
+    shell.aaa.access = replace(LAPTOP, pool="quarantine")
+    sign_in_anew(shell)
+    assert addresses(shell.sessions) == ["10.99.0.2", "10.98.0.2"]
+
+
+def test_who_is_to_reach_something_again_after_nothing_has_to_sign_in_anew() -> None:
+    """Its child SA is gone, and no client expects to be offered another one."""
+    shell = Shell()
+    shell.connect()
+    shell.engine.change(DEVICE, SessionChange(networks=()))
+    shell.run()
+    assert shell.plane.installed == {}
+    assert len(shell.sessions) == 1
+    shell.engine.change(DEVICE, SessionChange(networks=(NETWORK,)))
+    shell.run()
+    assert [cause for _, cause in shell.aaa.ended] == [TerminateCause.NAS_REQUEST]
+
+
+def test_who_reaches_nothing_and_shall_not_stays() -> None:
+    shell = Shell()
+    shell.connect()
+    for _ in range(2):
+        shell.engine.change(DEVICE, SessionChange(networks=()))
+        shell.run()
+    assert len(shell.sessions) == 1
