@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address
 
 import structlog
 
 from aaa.interface import AaaBackend, Refusal
 from gateway.authenticator import Authenticator, log_refusal
+from gateway.balance import Balance
 from gateway.control.change import SessionChange
 from gateway.control.dynamic_authorization import SessionSelector
 from gateway.handshake_reporter import HandshakeReporter
@@ -23,6 +24,7 @@ from gateway.ike.events import CloseCause, Event
 from gateway.ike.evidence import evidence_of
 from gateway.ike.exchanges import replace_child
 from gateway.ike.path import Path
+from gateway.ike.payloads.redirect import GatewayId
 from gateway.ike.responder import Responder
 from gateway.ike.sa import IkeSa
 from gateway.sessions import Session, Sessions, moved
@@ -70,6 +72,7 @@ class Engine:
         self._heartbeat_due = 0.0
         self._serving = False
         self._reporter = HandshakeReporter(backend, gateway_name, slow_handshake_s, clock())
+        self.balance = Balance(loop, responder, sessions, self._send_away)
         self._authenticator = Authenticator(backend, sessions, self._reporter, clock, self._answered)
 
     def start(self, transport: Transport) -> None:
@@ -123,8 +126,19 @@ class Engine:
         self._turn(now)
         return len(found)
 
+    def drain(self, draining: bool) -> int | None:
+        """Send clients to other gateways, or take them in again; see `Balance.drain`."""
+        return self.balance.drain(draining)
+
+    def announce_addresses(self, addresses: Sequence[str]) -> None:
+        """The gateway can be reached at other addresses than before."""
+        now = self._clock()
+        self.responder.announce_addresses(addresses, now)
+        self._turn(now)
+
     async def stop(self, timeout_s: float) -> None:
         """Close every SA and give the peers a moment to answer the Deletes."""
+        self.balance.stop()
         for timer in (self._sweep, self._timer):
             if timer is not None:
                 timer.cancel()
@@ -199,10 +213,14 @@ class Engine:
         match event:
             case events.EapReceived(sa, packet):
                 self._authenticator.receive_eap(sa, packet)
-            case events.EapStarted(sa):
-                self._authenticator.start_eap(sa)
-            case events.CertificateReceived(sa, chain_der):
-                self._authenticator.authorise_certificate(sa, chain_der)
+            case events.EapStarted(sa, mutual):
+                self._authenticator.start_eap(sa, mutual=mutual)
+            case events.CertificateReceived(sa):
+                self._authenticator.authorise_certificate(sa, event)
+            case events.SitePeerProved(sa, name):
+                self._authenticator.authorise_site(sa, name)
+            case events.TicketRedeemed(sa, grant):
+                self._authenticator.resume(sa, grant)
             case events.HandshakeFailed():
                 self._handshake_failed(event, now)
             case events.FirstRequestRefused(code, reason, evidence):
@@ -217,9 +235,14 @@ class Engine:
 
     def _serve_session(self, session: Session, event: Event, now: float) -> None:
         match event:
+            case events.AssignmentWanted(sa) if (target := self.balance.target(sa)) is not None:
+                sa.redirect(target, now)
             case events.AssignmentWanted():
                 if event.initial_contact:
-                    self._forget_others(session, now)
+                    self._forget(self.sessions.others_of(session), now)
+                left_behind = self.sessions.resumed_by(session)
+                if left_behind is not None:
+                    self._forget([left_behind], now)
                 self._end_oldest(session, now)
                 self.sessions.assign(session, event, now)
             case events.ChildReady(_, child, outbound):
@@ -233,12 +256,14 @@ class Engine:
             case events.SaEstablished(sa):
                 self._reporter.established(sa, session.sign_in, now)
                 self.sessions.started(session, self._start_refused, now)
+                self.balance.count()
             case events.ChildDeleted(_, spi_in):
                 self.sessions.child_deleted(session, spi_in)
             case events.PathChanged():
                 self.sessions.path_changed(session)
             case events.SaClosed(_, cause):
                 self.sessions.end(session, cause)
+                self.balance.count()
 
     def _answered(self, sa: IkeSa) -> None:
         """AAA has answered: in the turn that asked, which goes on then, or later, in a turn of its own."""
@@ -246,9 +271,9 @@ class Engine:
             self.responder.touch(sa)
             self._turn(self._clock())
 
-    def _forget_others(self, session: Session, now: float) -> None:
-        """The device has lost its other SAs: they end here and now, so that it can have its address again."""
-        for other in self.sessions.others_of(session):
+    def _forget(self, sessions: Sequence[Session], now: float) -> None:
+        """The device has lost these SAs: they end here and now, so that it can have its address again."""
+        for other in sessions:
             other.sa.forget(CloseCause.REPLACED, now)
             self.sessions.end(other, CloseCause.REPLACED)
             self.responder.touch(other.sa)
@@ -258,6 +283,13 @@ class Engine:
         for other in self.sessions.too_many_with(session):
             self._close(other, CloseCause.REPLACED, now)
             self.sessions.end(other, CloseCause.REPLACED)
+
+    def _send_away(self, session: Session, target: GatewayId) -> None:
+        now = self._clock()
+        _log.info("client sent to another gateway", session=session.session_id, gateway=str(target))
+        session.sa.redirect(target, now)
+        self.responder.touch(session.sa)
+        self._turn(now)
 
     def _child_refused(self, session: Session, spi_in: int, reason: str, now: float, *, rekeying: bool) -> None:
         """A rekeying can wait, for the client will do it, and what should reach less is restricted already. A session

@@ -15,6 +15,7 @@ from aaa.interface import (
     AaaBackend,
     Access,
     EapConversation,
+    FirstFactor,
     Refusal,
     SessionStart,
     SessionUsage,
@@ -50,6 +51,7 @@ _TERMINATE_CAUSE = {
     CloseCause.HALF_OPEN_TIMEOUT: TerminateCause.USER_ERROR,
     CloseCause.PROTOCOL_ERROR: TerminateCause.NAS_ERROR,
     CloseCause.CHANGED: TerminateCause.NAS_REQUEST,
+    CloseCause.REDIRECTED: TerminateCause.NAS_REQUEST,
     CloseCause.DATA_PLANE: TerminateCause.NAS_ERROR,
 }
 
@@ -61,6 +63,8 @@ class Session:
     sa: IkeSa
     sign_in: SignInContext
     session_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    first_factor: FirstFactor | None = None
+    """The device, where its user is to follow."""
     conversation: EapConversation | None = None
     access: Access | None = None
     lease: Lease | None = None
@@ -70,6 +74,8 @@ class Session:
     next_interim: float = 0.0
     """When accounting is due next, monotonic seconds."""
     started: bool = False
+    resumes: str = ""
+    """The id of the session that it goes on with, by a ticket."""
 
 
 class Sessions:
@@ -84,12 +90,13 @@ class Sessions:
         self._by_spi: dict[int, Session] = {}
         self._by_device: dict[str, dict[IkeSa, Session]] = {}
         """Those that have, or are about to have, addresses; oldest first."""
+        self._started = 0
 
     def __iter__(self) -> Iterator[Session]:
         return iter(list(self._by_sa.values()))
 
     def __len__(self) -> int:
-        return sum(session.started for session in self._by_sa.values())
+        return self._started
 
     def begin(self, sa: IkeSa) -> Session:
         """A peer began IKE_AUTH."""
@@ -138,6 +145,9 @@ class Sessions:
             wants_ipv4=wanted.wants_ipv4 and reach.has_family(4),
             wants_ipv6=wanted.wants_ipv6 and reach.has_family(6),
         )
+        if access.peer_networks:
+            sign_in.assign(session.sa, _assignment(session, access, reach, self._lineage_of_site(session)), now)
+            return
         lineage = self._share_lease(session, access.pool, wanted)
         if session.lease is None:
             try:
@@ -148,7 +158,12 @@ class Sessions:
                 name = access.pool or "of the gateway"
                 first_child.refuse(session.sa, InternalAddressFailure(f"pool {name} has no free address"), now)
                 return
-        sign_in.assign(session.sa, _assignment(session.lease, reach, lineage), now)
+        sign_in.assign(session.sa, _assignment(session, access, reach, lineage), now)
+
+    def _lineage_of_site(self, session: Session) -> int:
+        """That of the child SA which carries the site's networks already, as `_share_lease` has it; 0 for none."""
+        older = (child for other in reversed(self.others_of(session)) for child in other.sa.children.values())
+        return next((child.lineage for child in older), 0)
 
     def _share_lease(self, session: Session, pool: str | None, wanted: AssignmentWanted) -> int:
         """Give a device that signs in anew, and asks for the addresses that it still has, just those.
@@ -184,10 +199,11 @@ class Sessions:
     def started(self, session: Session, refused: Callable[[Session, Refusal], None], now: float) -> None:
         """The peer is in: open the accounting record, limit the session's life."""
         access, sa, lease = session.access, session.sa, session.lease
-        if access is None or lease is None:
+        if access is None or (lease is None and not access.peer_networks):
             sa.close(CloseCause.PROTOCOL_ERROR, now)
             return
         session.started = True
+        self._started += 1
         session.next_interim = now + access.interim_interval_s
         sa.limit_session(access.session_lifetime_s, now)
         # A change may have come while the client was signing in.
@@ -198,8 +214,8 @@ class Sessions:
             gateway=self._settings.name,
             remote_address=sa.path.remote_text,
             client=session.sign_in.client,
-            virtual_ipv4=str(lease.ipv4) if lease.ipv4 else None,
-            virtual_ipv6=str(lease.ipv6) if lease.ipv6 else None,
+            virtual_ipv4=str(lease.ipv4) if lease and lease.ipv4 else None,
+            virtual_ipv6=str(lease.ipv6) if lease and lease.ipv6 else None,
             ike_suite=str(sa.suite),
             esp_suite=next((str(child.suite) for child in sa.children.values()), ""),
         )
@@ -217,6 +233,12 @@ class Sessions:
             remote=start.remote_address,
             suite=start.ike_suite,
         )
+
+    def resumed_by(self, session: Session) -> Session | None:
+        """The session that a returning peer has left behind, if it is still here: it is the peer's no more."""
+        if not session.resumes:
+            return None
+        return next((other for other in self.others_of(session) if other.session_id == session.resumes), None)
 
     def others_of(self, session: Session) -> list[Session]:
         """The device's other sessions here, oldest first; INITIAL_CONTACT says that they are gone."""
@@ -289,14 +311,14 @@ class Sessions:
 
     def _apply_reach(self, session: Session, now: float) -> None:
         """Let data plane and client know what the session reaches, where that is not what they have."""
-        lease, sa, reach = session.lease, session.sa, session.reach
-        if lease is None or reach is None or not session.started:
+        access, sa, reach = session.access, session.sa, session.reach
+        if access is None or reach is None or not session.started:
             return
         if sa.assignment is not None and sa.assignment.networks == reach.networks:
             return
         reached_nothing = sa.assignment is not None and not sa.assignment.networks
         self._child_sas.restrict(sa, tuple(map(TrafficSelector.from_network, reach.networks)))
-        replace_child.reassign(sa, _assignment(lease, reach, 0), now)
+        replace_child.reassign(sa, _assignment(session, access, reach, 0), now)
         if reached_nothing and not any(child.is_live for child in sa.children.values()):
             # There is no child SA left to make room for one, and no client waits to be offered one.
             sa.close(CloseCause.CHANGED, now)
@@ -330,6 +352,7 @@ class Sessions:
         if session.lease is not None:
             self._pools.release(session.lease)
         if session.started:
+            self._started -= 1
             self._backend.session_ended(self._usage(session), _TERMINATE_CAUSE[cause])
             access = session.access
             _log.debug(
@@ -363,8 +386,18 @@ class Sessions:
         )
 
 
-def _assignment(lease: Lease, reach: Reach, lineage: int) -> Assignment:
-    return Assignment(lease.ipv4, lease.ipv6, reach.networks, reach.dns, lineage, reach.dns_domains)
+def _assignment(session: Session, access: Access, reach: Reach, lineage: int) -> Assignment:
+    lease = session.lease
+    return Assignment(
+        lease.ipv4 if lease is not None else None,
+        lease.ipv6 if lease is not None else None,
+        reach.networks,
+        reach.dns,
+        lineage,
+        reach.dns_domains,
+        access.peer_networks,
+        access.session_lifetime_s,
+    )
 
 
 def _matches(session: Session, selector: SessionSelector) -> bool:

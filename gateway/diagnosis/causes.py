@@ -185,6 +185,7 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "internal-error": Entry(Cause.GATEWAY, (_LOG,)),
     "no-msk": Entry(Cause.GATEWAY, (_LOG,)),
+    "gateway-unproved": Entry(Cause.GATEWAY, (_LOG,)),
     "protocol-error": Entry(Cause.PROTOCOL, (_STOCK,)),
     "limit-exceeded": Entry(Cause.PROTOCOL, (_STOCK,)),
     "invalid-syntax": Entry(Cause.PROTOCOL, (_STOCK,)),

@@ -71,8 +71,8 @@ def _der(tag: int, *contents: bytes) -> bytes:
 def _pss_identifiers(algorithm: HashAlgorithm) -> tuple[bytes, ...]:
     """Every encoding in use of RSASSA-PSS with this hash for message and MGF1, and a salt of the hash's length.
 
-    The first one is that of RFC 7427 appendix A.4. The hash's NULL parameters and the default trailer field are sent by some and left out by others; to compare
-    whole encodings leaves nothing for a parser to be lenient about.
+    The first one is that of RFC 7427 appendix A.4. The hash's NULL parameters and the default trailer field are sent
+    by some and left out by others; to compare whole encodings leaves nothing for a parser to be lenient about.
     """
     digest_bytes = _HASHES[algorithm].digest_size
     last = {HashAlgorithm.SHA2_256: 1, HashAlgorithm.SHA2_384: 2, HashAlgorithm.SHA2_512: 3}[algorithm]

@@ -27,8 +27,8 @@ class Assignment:
     """What the DNS servers are to be asked for, lower-case A-labels; empty for everything."""
     peer_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Of a site peer: the networks behind it, instead of virtual addresses."""
-    session_lifetime_s: float | None = None
-    """After which the peer has to authenticate anew; None where it is not to be told (RFC 4478)."""
+    session_lifetime_s: float = 0.0
+    """After which the peer has to authenticate anew (RFC 4478); 0 where it is not to be told."""
 
     @property
     def has_addresses(self) -> bool:

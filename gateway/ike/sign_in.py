@@ -24,14 +24,26 @@ def eap_continue(sa: IkeSa, packet: bytes, now: float) -> None:
         sa.guard(lambda: ike_auth.send_eap_request(sa, packet), now)
 
 
-def eap_succeeded(sa: IkeSa, packet: bytes, msk: bytes, now: float) -> None:
+def eap_succeeded(sa: IkeSa, packet: bytes, msk: bytes, now: float, *, mutual: bool = False) -> None:
     """AAA says yes; the peer must now prove with AUTH that it holds the MSK.
 
-    An MSK shorter than RFC 3748 section 7.10 has it is a fault of the backend: nobody enters with it.
+    An MSK shorter than RFC 3748 section 7.10 has it is a fault of the backend: nobody enters with it. Neither does
+    anybody by EAP alone and a method that leaves the gateway unproved (RFC 5998 section 4).
+
+    Args:
+        sa: whose conversation it is.
+        packet: the EAP-Success.
+        msk: what the method agreed on.
+        now: monotonic seconds.
+        mutual: the method has proved the gateway to the peer as well.
     """
     if sa.auth is not None and sa.state is State.EAP and sa.peer.in_progress:
         if len(msk) < MIN_MSK_BYTES:
             sa.report_failure("no-msk", f"AAA accepted, but with an MSK of {len(msk)} bytes")
+            refuse(sa, now)
+            return
+        if sa.auth.eap_only and not mutual:
+            sa.report_failure("gateway-unproved", "AAA accepted, but by a method that does not prove the gateway")
             refuse(sa, now)
             return
         sa.move(Input.EAP_SUCCESS)

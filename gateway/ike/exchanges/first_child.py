@@ -24,7 +24,11 @@ from gateway.ike.states import Input, State
 if TYPE_CHECKING:
     from gateway.ike.sa import IkeSa
 
-_LONGEST_LIFETIME_S = 0xFFFF_FFFF
+_SHORTEST_LIFETIME_TOLD_S = 3600
+_LIFETIME_LIMIT_S = 1 << 32
+"""A peer is told of no session lifetime that is shorter than the one, or reaches the other. strongSwan takes off the
+time that it wants for signing in anew, 24 minutes as it comes; where nothing is left, it signs in at once, and again.
+"""
 
 
 def negotiate(sa: IkeSa, state: IkeAuth, assignment: Assignment, now: float) -> None:
@@ -76,10 +80,10 @@ def _negotiate_child(sa: IkeSa, state: IkeAuth, assignment: Assignment) -> None:
 def _finish(sa: IkeSa, state: IkeAuth, child: Child | None, assignment: Assignment, now: float) -> None:
     """The last response: the child SA is up, if there is one, and so is the session."""
     payloads = [*state.proof]
-    if assignment.session_lifetime_s is not None:
+    if _SHORTEST_LIFETIME_TOLD_S <= assignment.session_lifetime_s < _LIFETIME_LIMIT_S:
         # RFC 4478: a client that knows it signs in anew in time; all others pass it over.
-        lifetime_s = min(max(1, int(assignment.session_lifetime_s)), _LONGEST_LIFETIME_S)
-        payloads.append(notify_payload(NotifyType.AUTH_LIFETIME, lifetime_s.to_bytes(4, "big")))
+        lifetime = int(assignment.session_lifetime_s).to_bytes(4, "big")
+        payloads.append(notify_payload(NotifyType.AUTH_LIFETIME, lifetime))
     if state.configuration is not None:
         payloads.append((PayloadType.CP, configuration_reply(state.configuration, assignment).to_bytes()))
     if child is not None and state.answer is not None:

@@ -3,8 +3,8 @@
 request:  SA, KE, Ni, N(NAT_DETECTION_*), [N(COOKIE)], [N(IKEV2_FRAGMENTATION_SUPPORTED)],
           [N(SIGNATURE_HASH_ALGORITHMS)], [N(USE_PPK)], [N(INTERMEDIATE_EXCHANGE_SUPPORTED)]
 response: SA, KE, Nr, N(NAT_DETECTION_*), N(MULTIPLE_AUTH_SUPPORTED), N(CHILDLESS_IKEV2_SUPPORTED), CERTREQ, and each
-          of the bracketed ones that the peer sent: N(USE_PPK) where there are such keys, the last where additional key
-          exchanges were chosen; N(SUPPORTED_AUTH_METHODS) to a peer of RFC 7427
+          of the bracketed ones that the peer sent: N(USE_PPK) where there are such keys, the last where there are
+          additional key exchanges; N(SUPPORTED_AUTH_METHODS) to a peer of RFC 7427
 """
 
 from __future__ import annotations

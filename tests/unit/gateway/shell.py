@@ -20,6 +20,7 @@ from aaa.interface import (
     EapContinue,
     EapRejected,
     EapReply,
+    FirstFactor,
     GatewayHello,
     HandshakeKind,
     HandshakeReport,
@@ -54,6 +55,18 @@ LAPTOP = Access(
     session_lifetime_s=3600.0,
     interim_interval_s=60.0,
 )
+
+SITE = replace(
+    LAPTOP,
+    user_name="site:branch",
+    device_id="site:branch",
+    device_name="site:branch",
+    method="psk",
+    rule="branches",
+    managed=False,
+    peer_networks=(IPv4Network("10.20.0.0/16"), IPv4Network("10.21.0.0/16")),
+)
+"""Another site, by its pre-shared key."""
 
 
 class Loop:
@@ -94,9 +107,10 @@ class _Handle:
 class Conversation:
     """An EAP conversation that answers at once, or later where AAA is told to think."""
 
-    def __init__(self, aaa: Aaa, context: SignInContext) -> None:
+    def __init__(self, aaa: Aaa, context: SignInContext, first: FirstFactor | None, *, mutual: bool) -> None:
         self._aaa = aaa
-        self._context = context
+        self.context = context
+        self.first, self.mutual = first, mutual
         self._server = EapServer(("mschapv2",), "gateway.example", None, aaa.random)
         self.closed = False
 
@@ -138,6 +152,13 @@ class Aaa:
     random: Callable[[int], bytes]
     access: Access = LAPTOP
     certificate: Access | Refusal = field(default_factory=lambda: replace(LAPTOP, method="certificate"))
+    device: FirstFactor | Refusal = field(default_factory=lambda: FirstFactor("laptop", "its proof"))
+    """Of a device whose user is to follow."""
+    site: Access | Refusal = SITE
+    sites: list[str] = field(default_factory=list)
+    """That asked to be let in."""
+    shown: list[tuple[list[bytes], tuple[bytes, ...], tuple[bytes, ...]]] = field(default_factory=list)
+    """Of each certificate: the chain, OCSP responses and CRLs."""
     resumption: Access | Refusal | None = None
     """None: as `access`."""
     resumed: list[Resumed] = field(default_factory=list)
@@ -177,10 +198,30 @@ class Aaa:
         self.heartbeats += 1
         self.handshakes.update(handshakes)
 
-    def open_eap(self, context: SignInContext) -> Conversation:
+    def open_eap(
+        self, context: SignInContext, first: FirstFactor | None = None, *, mutual: bool = False
+    ) -> Conversation:
         """A new conversation."""
-        self.conversations.append(Conversation(self, context))
+        self.conversations.append(Conversation(self, context, first, mutual=mutual))
         return self.conversations[-1]
+
+    def check_device(
+        self,
+        context: SignInContext,
+        chain_der: list[bytes],
+        reply: Callable[[FirstFactor | Refusal], None],
+        *,
+        ocsp_responses: Sequence[bytes] = (),
+        crls: Sequence[bytes] = (),
+    ) -> None:
+        """As scripted."""
+        self.shown.append((chain_der, tuple(ocsp_responses), tuple(crls)))
+        self.later(lambda: reply(self.device))
+
+    def authorise_site(self, context: SignInContext, name: str, reply: Callable[[Access | Refusal], None]) -> None:
+        """As scripted."""
+        self.sites.append(name)
+        self.later(lambda: reply(self.site))
 
     def authorise_certificate(
         self,
@@ -192,6 +233,7 @@ class Aaa:
         crls: Sequence[bytes] = (),
     ) -> None:
         """As scripted."""
+        self.shown.append((chain_der, tuple(ocsp_responses), tuple(crls)))
         self.later(lambda: reply(self.certificate))
 
     def authorise_resumption(

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from aaa.interface import Refusal, TerminateCause
-from gateway.control.disconnect import SessionSelector
+from gateway.control.dynamic_authorization import SessionSelector
 from gateway.dataplane.interface import Counters, EspCipher
 from gateway.engine import ACCOUNTING_SWEEP_S, HEARTBEAT_S
 from gateway.handshake_reporter import AUDIT_EVENTS_BURST

@@ -110,8 +110,13 @@ class TestLifetime:
         ]
         assert told == [len(initiator.answers) - 1]
 
-    @pytest.mark.parametrize(("lifetime_s", "announced"), [(0.2, 1), (2.0**40, 2**32 - 1)])
-    def test_what_does_not_fit_into_the_notify(self, lifetime_s: float, announced: int) -> None:
+    @pytest.mark.parametrize(
+        ("lifetime_s", "announced"),
+        [(0.2, None), (3599.9, None), (3600.0, 3600), (2.0**32 - 1, 2**32 - 1), (2.0**32, None)],
+    )
+    def test_neither_a_short_one_nor_what_does_not_fit_into_the_notify(
+        self, lifetime_s: float, announced: int | None
+    ) -> None:
         wire = Wire()
         wire.aaa.session_lifetime_s = lifetime_s
         assert wire.connect().initiator.session_lifetime_s == announced

@@ -84,6 +84,13 @@ def test_the_first_of_two_authentications_shows_the_gateways_certificate() -> No
     assert [event.mutual for event in wire.seen(EapStarted)] == [False]
 
 
+def test_a_method_that_leaves_the_gateway_unproved_lets_nobody_in() -> None:
+    """Whatever AAA says: nobody could tell this gateway from another."""
+    wire, config = Wire(responder_config(eap_only=True)), replace(mschapv2(), announce_eap_only=True)
+    assert_refused(wire, run(wire, config), "AUTHENTICATION_FAILED")
+    assert wire.failures == [("gateway-unproved", "AAA accepted, but by a method that does not prove the gateway")]
+
+
 def test_the_client_still_has_to_hold_the_msk() -> None:
     wire = gateway()
     assert_refused(wire, run(wire, eap_tls(), Corrupted), "AUTHENTICATION_FAILED")

@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 
 from aaa.eap.mschapv2_keys import nt_password_hash
 from aaa.eap.server import Authenticated, EapServer, Failed, MethodName, NeedCredentials, NtCredential, Send, Step
-from gateway.ike.exchanges import first_child
 from gateway.ike import child_lifecycle, events, sign_in
 from gateway.ike.child import Assignment, Child
 from gateway.ike.config import ResponderConfig
 from gateway.ike.constants import IKE_HEADER_BYTES
 from gateway.ike.errors import IkeError
 from gateway.ike.events import CloseCause, Event
+from gateway.ike.exchanges import first_child
 from gateway.ike.path import Path
 from gateway.ike.payloads.identification import Identification
 from gateway.ike.payloads.redirect import GatewayId
@@ -74,7 +74,7 @@ class Aaa:
     dns_domains: tuple[str, ...] = ()
     peer_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Behind a site peer."""
-    session_lifetime_s: float | None = None
+    session_lifetime_s: float = 0.0
     grant: Grant | None = None
     """Of tickets, to whoever is let in."""
     send_to: GatewayId | None = None
@@ -271,7 +271,9 @@ class Wire:
                     self._answer(sa, lambda: sign_in.refuse(sa, self.now))
             case events.TicketRedeemed(sa):
                 allowed = self.aaa.may_enter
-                self._answer(sa, lambda: sign_in.authorised(sa, self.now) if allowed else sign_in.refuse(sa, self.now))
+                self._answer(
+                    sa, lambda: sign_in.authorised(sa, self.now) if allowed else sign_in.refuse(sa, self.now)
+                )
             case events.AssignmentWanted(sa) if self.aaa.send_to is not None:
                 sa.redirect(self.aaa.send_to, self.now)
                 self.responder.touch(sa)
@@ -315,8 +317,8 @@ class Wire:
                 self._answer(sa, lambda: sign_in.eap_continue(sa, packet, self.now))
             case Authenticated(identity=identity, msk=msk) if self.aaa.may_enter:
                 sa.context = identity
-                packet = server.success()
-                self._answer(sa, lambda: sign_in.eap_succeeded(sa, packet, msk, self.now))
+                packet, mutual = server.success(), step.method == "eap-tls"
+                self._answer(sa, lambda: sign_in.eap_succeeded(sa, packet, msk, self.now, mutual=mutual))
             case Authenticated():
                 packet = server.failure()
                 self._answer(sa, lambda: sign_in.eap_failed(sa, packet, self.now))
