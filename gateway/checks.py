@@ -7,11 +7,14 @@ import socket
 from ipaddress import IPv4Address, IPv6Address
 
 from core.checks import Check
+from core.errors import OstiaryError
 from core.settings import GatewaySettings, Settings
 from gateway.client_checks import tunnel_checks
+from gateway.dataplane.choose import pool_networks, site_networks
 from gateway.dataplane.kernel_esp import KernelEsp, kernel_esp
 from gateway.dataplane.links import forwarding_enabled
 from gateway.ike.policy import POLICIES
+from gateway.shared_keys import load_ppks, load_site_peers
 
 _CAP_NET_BIND_SERVICE, _CAP_NET_ADMIN, _CAP_NET_RAW = 10, 12, 13
 _TUN_DEVICE = "/dev/net/tun"
@@ -30,6 +33,7 @@ def checks(settings: Settings) -> list[Check]:
         *(_port(address, port) for address in gateway.listen for port in (gateway.ike_port, gateway.natt_port)),
         _control_port(gateway),
         _forwarding(gateway),
+        *shared_keys(gateway),
         *tunnel_checks(settings),
     ]
 
@@ -136,12 +140,31 @@ def _bind_problem(address: IPv4Address | IPv6Address, port: int) -> str | None:
 def _forwarding(settings: GatewaySettings) -> Check:
     name = "gateway: IP forwarding"
     on4, on6 = forwarding_enabled()
+    versions = {network.version for network in pool_networks(settings) + site_networks(settings)}
     wanted = {
-        "net.ipv4.ip_forward": on4 or not any(pool.ipv4 for pool in settings.pools),
-        "net.ipv6.conf.all.forwarding": on6 or not any(pool.ipv6 for pool in settings.pools),
+        "net.ipv4.ip_forward": on4 or 4 not in versions,
+        "net.ipv6.conf.all.forwarding": on6 or 6 not in versions,
     }
     off = [key for key, on in wanted.items() if not on]
     if off:
         fix = "; ".join(f"sysctl -w {key}=1" for key in off) + " (and in /etc/sysctl.d to keep it)"
         return Check(name, None, "clients reach the gateway itself, but no network behind it", fix)
     return Check(name, True, "on")
+
+
+def shared_keys(settings: GatewaySettings) -> list[Check]:
+    """Whether the keys that are shared beforehand can be read, and would keep anybody out; nothing where none are."""
+    found = []
+    for name, owners, load in (
+        ("gateway: keys of sites", settings.site_peers, load_site_peers),
+        ("gateway: post-quantum keys", settings.ppks, load_ppks),
+    ):
+        if not owners:
+            continue
+        try:
+            load(settings)
+        except OstiaryError as error:
+            found.append(Check(name, False, error.message, error.fix or ""))
+        else:
+            found.append(Check(name, True, ", ".join(owner.name for owner in owners)))
+    return found

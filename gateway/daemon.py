@@ -20,7 +20,7 @@ from core.settings import load_settings
 from gateway.connect import FIRST_DEVICE_COMMANDS, ROOT_FILE, client_command, own_address
 from gateway.control.dynamic_authorization import DynamicAuthorizationServer
 from gateway.control.listener import ControlListener
-from gateway.dataplane.choose import open_data_plane
+from gateway.dataplane.choose import open_data_plane, pool_networks, site_networks
 from gateway.dataplane.interface import Address, DataPlane
 from gateway.engine import Engine
 from gateway.ike.config import Credential, ResponderConfig, SitePeer
@@ -177,7 +177,7 @@ class _Gateway:
             cookie_threshold_per_address=settings.cookie_threshold_per_address,
             init_rate_per_address=settings.init_rate_per_address,
             addresses=tuple(map(str, settings.public_addresses)),
-            inner_networks=tuple(net for pool in settings.pools for net in (pool.ipv4, pool.ipv6) if net is not None),
+            inner_networks=pool_networks(settings) + site_networks(settings),
             natt_port=settings.natt_port,
             mobike_patience_s=settings.mobike_patience_s,
             window_size=settings.window_size,

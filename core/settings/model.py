@@ -135,7 +135,7 @@ class GatewaySettings(Section):
     cookie_threshold_per_address: int = Field(default=10, ge=0, le=100_000)
     """Likewise, of one IPv4 address or IPv6 /64."""
     init_rate_per_address: Seconds = 50.0
-    """Handshakes a second that one address begins without a cookie, and as many with one; four times that in a burst."""
+    """Handshakes a second that one address begins without a cookie, and as many with one; four times that at once."""
     fragment_size_bytes: int = Field(default=1280, ge=576, le=9000)
     """Largest IP datagram that carries an IKE fragment (RFC 7383)."""
     keepalive_interval_s: Seconds = 20.0
@@ -182,9 +182,12 @@ class GatewaySettings(Section):
     @field_validator("site_peers")
     @classmethod
     def _sites_are_apart(cls, sites: tuple[SitePeerSettings, ...]) -> tuple[SitePeerSettings, ...]:
-        for what, values in (("name", [s.name for s in sites]), ("identity", [s.identity.lower() for s in sites])):
+        for what, values in (
+            ("a name", [s.name for s in sites]),
+            ("an identity", [s.identity.lower() for s in sites]),
+        ):
             if len(set(values)) != len(values):
-                raise ValueError(f"each site peer needs a {what} of its own")
+                raise ValueError(f"each site peer needs {what} of its own")
         return sites
 
     @field_validator("ppks")

@@ -49,7 +49,9 @@ def open_data_plane(loop: Loop, settings: GatewaySettings, sockets: EspSockets, 
         OstiaryError: it can't be had on this machine, with what to do about it.
     """
     kernel = kernel_esp() if settings.data_plane != "userspace" else KernelEsp(False, "the settings say so")
-    link = LinkSettings(settings.link_name, settings.tunnel_mtu_bytes, pool_networks(settings))
+    link = LinkSettings(
+        settings.link_name, settings.tunnel_mtu_bytes, pool_networks(settings), site_networks(settings)
+    )
     if kernel.available:
         if kernel.missing:
             _log.warning("this kernel can't do all of ESP; child SAs that need it are refused", lacks=kernel.missing)
@@ -89,3 +91,8 @@ def _open_userspace_plane(
 def pool_networks(settings: GatewaySettings) -> tuple[Network, ...]:
     """Every network of every pool, as it is routed to the clients."""
     return tuple(network for pool in settings.pools for network in (pool.ipv4, pool.ipv6) if network is not None)
+
+
+def site_networks(settings: GatewaySettings) -> tuple[Network, ...]:
+    """Every network behind a site peer, whether that is connected or not: nothing goes there but through a tunnel."""
+    return tuple(network for site in settings.site_peers for network in site.networks)

@@ -30,6 +30,8 @@ class LinkSettings:
     """Of inner packets."""
     pools: tuple[Network, ...]
     """Virtual addresses of clients; routed to the device."""
+    sites: tuple[Network, ...] = ()
+    """Networks behind site peers; routed to it as well, and none of their addresses is the gateway's."""
 
 
 def gateway_address(pool: Network) -> Address:
@@ -158,7 +160,7 @@ def _remove_marked(mark: str) -> int:
 def _configure(netlink: Any, settings: LinkSettings, queue_packets: int | None) -> None:
     from pyroute2 import NetlinkError
 
-    if any(pool.version == 6 for pool in settings.pools):
+    if any(network.version == 6 for network in (*settings.pools, *settings.sites)):
         _allow_ipv6(settings.name)
     index = netlink.link_lookup(ifname=settings.name)[0]
     for what, step in _steps(netlink, index, settings, queue_packets):
@@ -188,6 +190,8 @@ def _steps(
         metrics = {"advmss": settings.mtu_bytes - _HEADERS_BYTES[pool.version]}
         route = {"dst": str(pool), "oif": index, "prefsrc": str(address), "metrics": metrics}
         yield f"add the route {pool}", partial(netlink.route, "add", **route)
+    for network in settings.sites:
+        yield f"add the route {network}", partial(netlink.route, "add", dst=str(network), oif=index)
 
 
 def _allow_ipv6(name: str) -> None:

@@ -46,7 +46,7 @@ def open_kernel_plane(
             undo.callback(_clean, xfrm, reqids, mark)
             _hash_by_client(xfrm, undo)
             if_id = _make_link(settings, link, mark)
-            guard(xfrm, reqids, link.pools, through_interface=bool(if_id))
+            guard(xfrm, reqids, link, through_interface=bool(if_id))
         except KernelSilent as error:
             raise _unusable(str(error)) from error
         except OSError as error:

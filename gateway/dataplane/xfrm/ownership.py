@@ -14,8 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from core.errors import OstiaryError
-from gateway.dataplane.interface import Network
-from gateway.dataplane.links import gateway_address
+from gateway.dataplane.links import LinkSettings, gateway_address
 from gateway.dataplane.xfrm.explain import explain, explain_policy
 from gateway.dataplane.xfrm.lineages import Reqids
 from gateway.dataplane.xfrm.policies import PolicyKey, last_resort_policy
@@ -85,10 +84,11 @@ def remove_leftovers(xfrm: XfrmSocket, reqids: Reqids) -> Leftovers:
     return Leftovers(sum(gone[: len(states)]), sum(gone[len(states) :]))
 
 
-def guard(xfrm: XfrmSocket, reqids: Reqids, pools: Iterable[Network], *, through_interface: bool) -> None:
-    """Let no packet of the pools pass in the clear: neither from a client's address without ESP, nor to one.
+def guard(xfrm: XfrmSocket, reqids: Reqids, link: LinkSettings, *, through_interface: bool) -> None:
+    """Let no packet of pools and sites pass in the clear: neither from an address of theirs without ESP, nor to one.
 
     Args:
+        link: what is routed to clients and sites.
         through_interface: packets to clients are routed to an XFRM interface, which sends none in the clear.
 
     Raises:
@@ -97,7 +97,7 @@ def guard(xfrm: XfrmSocket, reqids: Reqids, pools: Iterable[Network], *, through
     """
     requests: list[Request] = [
         (Command.NEWPOLICY, last_resort_policy(key, action, reqids.xfrm_id))
-        for key, action in _guards(pools, through_interface)
+        for key, action in _guards(link, through_interface)
     ]
     for verdict in xfrm.execute(requests):
         if verdict.code:
@@ -108,16 +108,18 @@ def guard(xfrm: XfrmSocket, reqids: Reqids, pools: Iterable[Network], *, through
             )
 
 
-def _guards(pools: Iterable[Network], through_interface: bool) -> Iterable[tuple[PolicyKey, Action]]:
-    for pool in pools:
-        network, prefix = int(pool.network_address), pool.prefixlen
+def _guards(link: LinkSettings, through_interface: bool) -> Iterable[tuple[PolicyKey, Action]]:
+    for pool in link.pools:
         own, bits = int(gateway_address(pool)), pool.max_prefixlen
         # The gateway's own address is in the pool too; with itself it speaks in the clear.
         with_itself = Selector(pool.version, own, bits, own, bits)
-        from_clients = Selector(pool.version, network, prefix, 0, 0)
         yield (Direction.IN, with_itself), Action.ALLOW
-        yield (Direction.IN, from_clients), Action.BLOCK
-        yield (Direction.FWD, from_clients), Action.BLOCK
         if not through_interface:
             yield (Direction.OUT, with_itself), Action.ALLOW
-            yield (Direction.OUT, Selector(pool.version, 0, 0, network, prefix)), Action.BLOCK
+    for behind in (*link.pools, *link.sites):
+        network, prefix = int(behind.network_address), behind.prefixlen
+        from_there = Selector(behind.version, network, prefix, 0, 0)
+        yield (Direction.IN, from_there), Action.BLOCK
+        yield (Direction.FWD, from_there), Action.BLOCK
+        if not through_interface:
+            yield (Direction.OUT, Selector(behind.version, 0, 0, network, prefix)), Action.BLOCK

@@ -19,6 +19,9 @@ REFERENCE = Path(__file__).parents[3] / "docs" / "configuration.md"
 
 
 ONE_POOL = "[[gateway.pools]]\nname = 'a'\nipv4 = '10.0.0.0/8'\n"
+ONE_SITE = "[[gateway.site_peers]]\nname = 'b'\nidentity = 'b.example'\nsecret_file = '/b.key'\n"
+SITE = ONE_SITE + "networks = ['172.16.0.0/24']\n"
+ONE_PPK = "[[gateway.ppks]]\nname = 'q'\nsecret_file = '/q.key'\n"
 
 
 def load(tmp_path: Path, toml: str) -> Settings:
@@ -112,6 +115,37 @@ def test_settings_can_not_be_changed_afterwards() -> None:
         ("[gateway]\ndpd_interval_s = 0", "gateway.dpd_interval_s", "greater than 0"),
         ("[[gateway.pools]]\nname = 'a'", "gateway.pools[0]", "ipv4, ipv6 or both"),
         (ONE_POOL + ONE_POOL, "gateway.pools", "a name of its own"),
+        (ONE_SITE, "gateway.site_peers[0].networks", "is required"),
+        (ONE_SITE + "networks = []", "gateway.site_peers[0].networks", "at least 1 item"),
+        (
+            ONE_SITE + "networks = ['0.0.0.0/0']",
+            "gateway.site_peers[0]",
+            "0.0.0.0/0 is everything, and not a site's own",
+        ),
+        (SITE + SITE, "gateway.site_peers", "each site peer needs a name of its own"),
+        (SITE + SITE.replace("'b'", "'c'").replace("b.ex", "B.ex"), "gateway.site_peers", "an identity of its own"),
+        (
+            SITE + SITE.replace("'b'", "'c'").replace("b.ex", "c.ex").replace("/24", "/16"),
+            "gateway",
+            "172.16.0.0/24 of site b and 172.16.0.0/16 of site c overlap",
+        ),
+        (
+            ONE_POOL + ONE_SITE + "networks = ['10.7.0.0/24']",
+            "gateway",
+            "10.7.0.0/24 of site b and 10.0.0.0/8 of pool a overlap",
+        ),
+        (SITE.replace("b.example", "no name"), "gateway.site_peers[0].identity", "pattern"),
+        ("[gateway]\nppk_required = true", "gateway", "ppk_required lets nobody in while ppks is empty"),
+        (ONE_PPK + ONE_PPK, "gateway.ppks", "a name of its own"),
+        ("[gateway]\neap_only = true", "gateway.eap_only", 'needs aaa.eap_methods = ["tls"]'),
+        ("[gateway]\neap_only = true\n[aaa]\neap_methods = ['tls', 'mschapv2']", "eap_only", "needs aaa.eap_methods"),
+        (
+            "[[aaa.rules]]\nname = 'a'\nmethods = ['certificate+psk']",
+            "aaa.rules[0].methods[0]",
+            "certificate+eap-tls",
+        ),
+        ("[[aaa.rules]]\nname = 'a'\ndevice_users = 'all'", "aaa.rules[0].device_users", "'owner' or 'anyone'"),
+        ("[pki]\ngateway_extra_key_types = ['dsa']", "pki.gateway_extra_key_types[0]", "ed25519"),
         ("[[aaa.rules]]\nname = 'a'\npool = 'zz'", "pool 'zz'", "the pools are: staff"),
         ("[[aaa.rules]]\neffect = 'deny'", "aaa.rules[0].name", "is required"),
         ("[aaa]\neap_methods = ['md5']", "aaa.eap_methods[0]", "'mschapv2' or 'tls'"),

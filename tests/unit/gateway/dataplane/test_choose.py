@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
 from typing import Literal
 
 import pytest
 from structlog.testing import capture_logs
 
 from core.errors import OstiaryError
-from core.settings import GatewaySettings, PoolSettings
+from core.settings import GatewaySettings, PoolSettings, SitePeerSettings
 from gateway.dataplane import choose
-from gateway.dataplane.choose import open_data_plane, pool_networks
+from gateway.dataplane.choose import open_data_plane, pool_networks, site_networks
 from gateway.dataplane.kernel_esp import KernelEsp
 from gateway.dataplane.links import LinkSettings, gateway_address
 from gateway.dataplane.userspace.plane import UserspacePlane
@@ -118,6 +119,18 @@ def test_every_network_of_every_pool_is_routed() -> None:
         IPv4Network("10.2.0.0/16"),
         IPv6Network("fd02::/64"),
     )
+
+
+def test_every_network_of_every_site_is_routed(monkeypatch: pytest.MonkeyPatch) -> None:
+    file, networks = Path("/etc/ostiary/branch.key"), (IPv4Network("10.20.0.0/16"), IPv6Network("fd20::/48"))
+    site = SitePeerSettings(name="branch", identity="branch.example", secret_file=file, networks=networks)
+    settings = GatewaySettings(site_peers=(site,))
+    assert site_networks(settings) == networks
+    opened: list[LinkSettings] = []
+    monkeypatch.setattr(choose, "kernel_esp", lambda: KernelEsp(True, "this kernel has ESP"))
+    monkeypatch.setattr(choose, "open_kernel_plane", lambda *arguments: opened.append(arguments[2]))
+    open_data_plane(Loop(), settings, Sockets(), Side())
+    assert [(link.pools, link.sites) for link in opened] == [(pool_networks(settings), networks)]
 
 
 @pytest.mark.parametrize(
