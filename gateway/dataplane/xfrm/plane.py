@@ -29,22 +29,13 @@ from gateway.dataplane.xfrm.sockets import EventsLost, KernelSilent, XfrmEvents,
 from gateway.dataplane.xfrm.state_table import StateTable
 from gateway.dataplane.xfrm.states import parse_expiry, parse_mapping
 from gateway.dataplane.xfrm.structures import Command
+from gateway.dataplane.xfrm.waiting import CallsLater, WaitingPairs
 from gateway.ike.selectors import TrafficSelector
 
 _log = structlog.get_logger(__name__)
 
-WAITING_CHECK_S = 0.1
-"""How often the kernel is asked whether the peer has begun to use a pair that we do not send on yet."""
 
-
-class Timer(Protocol):
-    """A call that is to come."""
-
-    def cancel(self) -> None:
-        """It shall not."""
-
-
-class Loop(Protocol):
+class Loop(CallsLater, Protocol):
     """The event loop, as far as it is needed here."""
 
     def add_reader(self, fd: int, callback: Callable[[], object], /) -> None:
@@ -52,9 +43,6 @@ class Loop(Protocol):
 
     def remove_reader(self, fd: int, /) -> bool:
         """Stop that."""
-
-    def call_later(self, delay: float, callback: Callable[[], object], /) -> Timer:
-        """Call back once, in so many seconds."""
 
 
 class KernelPlane:
@@ -109,9 +97,7 @@ class KernelPlane:
         self._states = StateTable(xfrm, reqids, now, wall)
         self._lineages: dict[int, Lineage] = {}
         self._policies = PolicyTable(if_id)
-        self._waiting: dict[int, Pair] = {}
-        """By inbound SPI, those that we do not send on yet."""
-        self._waiting_timer: Timer | None = None
+        self._waiting = WaitingPairs(loop, self._is_used, self._start_as_peer_did)
         self._collected: deque[Callable[[], object]] = deque()
         """What is to be done about what the kernel told."""
         self._closed = False
@@ -142,15 +128,14 @@ class KernelPlane:
             raise
         self._pairs[child.spi_in] = pair
         if not outbound:
-            self._waiting[child.spi_in] = pair
-            self._watch_waiting()
+            self._waiting.add(child.spi_in)
 
     def start_outbound(self, spi_in: int) -> None:
         """See `DataPlane`."""
         pair = self._pairs.get(spi_in)
         if pair is None or pair.stopped:
             raise DataPlaneError(f"child SA {spi_in:08x} is gone")
-        if self._waiting.pop(spi_in, None) is None:
+        if spi_in not in self._waiting:
             return
         lineage = self._lineages[pair.sa.lineage]
         lineage.start(pair)
@@ -158,8 +143,8 @@ class KernelPlane:
             self._apply_policies(lineage)
         except DataPlaneError:
             lineage.hold(pair)
-            self._waiting[spi_in] = pair
             raise
+        self._waiting.discard(spi_in)
 
     def restrict(self, spi_in: int, local_selectors: tuple[TrafficSelector, ...]) -> None:
         """See `DataPlane`; a pair that is not there carries nothing anyway."""
@@ -245,8 +230,7 @@ class KernelPlane:
             return
         self._closed = True
         self._loop.remove_reader(self._heard.fileno())
-        if self._waiting_timer is not None:
-            self._waiting_timer.cancel()
+        self._waiting.close()
         for spi_in in list(self._pairs):
             self.remove(spi_in)
         self._release()
@@ -283,7 +267,7 @@ class KernelPlane:
         if self._collected and not self._closed:
             self._loop.call_later(0.0, self._serve_collected)
         pair.stopped = True
-        self._waiting.pop(pair.sa.spi_in, None)
+        self._waiting.discard(pair.sa.spi_in)
         lineage = self._lineages[pair.sa.lineage]
         lineage.remove(pair)
         for verdict in self._tell(self._policies.set(lineage.number, lineage.claim())).values():
@@ -381,18 +365,12 @@ class KernelPlane:
 
     # --- Pairs that we do not send on yet -------------------------------------------------------------------
 
-    def _watch_waiting(self) -> None:
-        if self._waiting and self._waiting_timer is None:
-            self._waiting_timer = self._loop.call_later(WAITING_CHECK_S, self._check_waiting)
+    def _is_used(self, spi_in: int) -> bool:
+        counters = self.counters(spi_in)
+        return counters is not None and counters.packets_in > 0
 
-    def _check_waiting(self) -> None:
-        """The peer sends on its new pair as soon as it has it; then it also receives on it."""
-        self._waiting_timer = None
-        for spi_in, pair in list(self._waiting.items()):
-            counters = self.counters(spi_in)
-            if counters is not None and counters.packets_in and not pair.stopped:
-                try:
-                    self.start_outbound(spi_in)
-                except DataPlaneError as error:
-                    _log.error("child SA not used to send", error=str(error))
-        self._watch_waiting()
+    def _start_as_peer_did(self, spi_in: int) -> None:
+        try:
+            self.start_outbound(spi_in)
+        except DataPlaneError as error:
+            _log.error("child SA not used to send", error=str(error))
