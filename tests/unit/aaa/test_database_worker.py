@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 import pytest
 import structlog
@@ -77,7 +78,7 @@ class _Script:
 class _Bench:
     """A worker on a script, and the answers that came back."""
 
-    def __init__(self, runtime: Runtime, **options: int) -> None:
+    def __init__(self, runtime: Runtime, **options: Any) -> None:
         self.script = _Script()
         self.posted: SimpleQueue[Reply] = SimpleQueue()
         self.worker = DatabaseWorker(runtime.database, self.script, self.posted.put, retry_waits_s=(0.01,), **options)
