@@ -22,12 +22,12 @@ def cache_directory(environment: Mapping[str, str] = os.environ) -> Path:
 
 @contextlib.contextmanager
 def only_one(file: Path, what: str) -> Iterator[None]:
-    """Let one process at a time into the block; the others wait, and say on stderr for `what`."""
+    """Let one process at a time into the block; the others wait, and say on stderr for what (`building it`)."""
     with file.open("w", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            tell(f"Another process is about {what}; waiting for it.")
+            tell(f"Another process is {what}; waiting for it.")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

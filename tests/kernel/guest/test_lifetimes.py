@@ -59,7 +59,7 @@ def test_a_working_day(
     assert ostiary.live_session(fresh_laptop.device_id).id == live.id
     assert len(kernel_sas(site.gateway)) == 2
 
-    # The client was told when its session ends (RFC 4478) and signs in anew before; by then its access code is too old.
+    # The client was told when its session ends (RFC 4478), and signs in anew before; its access code is too old then.
     mark = ostiary.audit_mark()
     time.sleep(1.1 * HOUR_S)
     [ended] = [row for row in ostiary.sessions() if row.id == live.id]
