@@ -65,7 +65,9 @@ class Child:
     initiated: bool = False
     """The exchange that made it was ours: then the initiator's direction of the keys is our outbound one."""
     confirmed: bool = True
-    """The peer is known to have it. Of one that we made as its peer asked, it shows when the old one is deleted."""
+    """The peer is known to have it, and not to delete it. Of one that we made as the peer asked, or that crossed with
+    one of the peer's, it shows when the peer deletes what it replaces.
+    """
     state: ChildState = ChildState.ESTABLISHED
     replaced_by: int | None = None
     """Inbound SPI of the child SA that was made to take its place."""

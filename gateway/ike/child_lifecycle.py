@@ -68,8 +68,11 @@ def gone(sa: IkeSa, child: Child, now: float) -> None:
         remove(sa, child.spi_in)
         return
     sa.owner.emit(ChildStarted(sa, successor.spi_in))
-    successor.confirmed = True
     child.state = ChildState.DELETED
+    successor.confirmed = not any(
+        other.replaced_by == successor.spi_in and other.state is not ChildState.DELETED
+        for other in sa.children.values()
+    )
     # What the peer sent on the old one may come behind what says that it is gone.
     sa.timers.set((Timer.REMOVE_CHILD, child.spi_in), now + sa.config.replaced_linger_s)
 

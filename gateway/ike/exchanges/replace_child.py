@@ -89,8 +89,9 @@ class CreateChild:
 
     Args:
         old_spi_in: the one to be replaced.
-        rekeying: with REKEY_SA, and the same selectors. Without, with those that the assignment now gives: the
-            selectors of a rekeying should not be narrower than before (section 2.9.2).
+        rekeying: with REKEY_SA, and the same selectors, where they may still be reached. Else with those that the
+            assignment now gives, and without: the selectors of a rekeying should not be narrower than before (section
+            2.9.2).
         lineage: without REKEY_SA, that of the old one: whichever is the newest of it when the turn has come, for the
             change has to hold whatever was rekeyed meanwhile.
     """
@@ -129,6 +130,8 @@ class CreateChild:
         if old is None or not old.is_live or old.state is ChildState.REKEYING or assignment is None:
             return None
         self.old_spi_in, self._lineage, self.crossed_by = old.spi_in, old.lineage, None
+        if set(_allowed(assignment, old.local_selectors)) != set(old.local_selectors):
+            self.rekeying = False
         self._remote = own_selectors(assignment)
         self._local = old.local_selectors
         if not self.rekeying:
@@ -274,22 +277,39 @@ class CreateChild:
     def _finish(self, sa: IkeSa, child: Child, lower_nonce: bytes, now: float) -> None:
         """The new child SA is in use; which one goes, and who deletes it, section 2.8.1 says."""
         old = sa.children.get(self.old_spi_in)
-        if self.crossed_by is not None and self.crossed_by[1].spi_in in sa.children:
-            their_nonce, theirs = self.crossed_by
-            if lower_nonce < their_nonce or not self.rekeying:
-                # Ours is the one too many, so we delete it; the peer deletes the old one.
-                child.replaced_by = theirs.spi_in
-                sa.emit(ChildStarted(sa, theirs.spi_in))
-                informational.delete_children(sa, [child], now)
-                if not self.rekeying:
-                    # The peer saw no other rekeying than its own, and has the old selectors from that.
-                    sa.initiate(CreateChild(theirs.spi_in, rekeying=False, lineage=theirs.lineage), now)
+        self._leave(old)
+        others = (other for other in sa.children.values() if other.lineage == child.lineage and other.is_live)
+        rival = next((other for other in others if other not in (child, old)), None)
+        if rival is not None:
+            if not self._wins(rival, lower_nonce):
+                self._make_way(sa, child, rival, now)
                 return
-            theirs.replaced_by = child.spi_in
+            rival.replaced_by = child.spi_in
+            # Until it has deleted that, the peer may not know yet which one goes: ours must still be there then.
+            child.confirmed = False
         if old is None or old.state in (ChildState.DELETING, ChildState.DELETED):
             return
         child_lifecycle.replace(sa, old, child)
         informational.delete_children(sa, [old], now)
+
+    def _wins(self, rival: Child, lower_nonce: bytes) -> bool:
+        """Whether ours stays, and not what the peer's rekeying of the same child SA made.
+
+        A peer that has gone on from that to another one has decided. One that was asked without REKEY_SA saw no other
+        rekeying than its own.
+        """
+        if not self.rekeying or self.crossed_by is None:
+            return False
+        their_nonce, theirs = self.crossed_by
+        return rival is theirs and lower_nonce >= their_nonce
+
+    def _make_way(self, sa: IkeSa, child: Child, rival: Child, now: float) -> None:
+        """Ours is the one too many, so we delete it; the peer deletes the old one."""
+        child.replaced_by = rival.spi_in
+        sa.emit(ChildStarted(sa, rival.spi_in))
+        informational.delete_children(sa, [child], now)
+        if not self.rekeying:
+            sa.initiate(CreateChild(rival.spi_in, rekeying=False, lineage=rival.lineage), now)
 
     def _refused(self, sa: IkeSa, error: Notify, old: Child | None, now: float) -> None:
         if old is None or not old.is_live:

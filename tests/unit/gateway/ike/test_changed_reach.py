@@ -6,15 +6,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import IPv4Network
+from random import Random
 
 import pytest
 
 from gateway.ike.child import Assignment
 from gateway.ike.exchanges import informational, replace_child
+from gateway.ike.exchanges.rekey_ike import RekeyIke
 from gateway.ike.exchanges.replace_child import CreateChild
+from gateway.ike.sa import IkeSa
 from gateway.ike.selectors import TrafficSelector
-from tests.unit.gateway.ike.pair import RIGHT, Pair
-from tests.unit.gateway.ike.test_rekeying import SETTLED_S, rekey_child
+from gateway.ike.states import State
+from tests.unit.gateway.ike.pair import RIGHT, End, Pair
+from tests.unit.gateway.ike.test_rekeying import SETTLED_S, rekey_child, something_happens
 
 WIDE, NARROW = IPv4Network("10.1.0.0/24"), IPv4Network("10.1.0.0/28")
 
@@ -33,10 +37,17 @@ def reaching(*networks: IPv4Network) -> Pair:
 
 def change(pair: Pair, *networks: IPv4Network) -> None:
     """From now on the client may reach these; nothing is delivered."""
-    sa = pair.left.sa
+    sa = session_of(pair.left)
     replace_child.reassign(sa, Assignment(RIGHT, None, networks, ()), pair.now)
     pair.left.responder.touch(sa)
     pair.collect()
+
+
+def session_of(end: End) -> IkeSa:
+    """The IKE SA that has the session, where both sides rekey it at once."""
+    established = [sa for sa in end.responder.sas() if sa.state is State.ESTABLISHED]
+    (only,) = [sa for sa in established if sa.assignment is not None]
+    return only
 
 
 def reached(pair: Pair) -> set[str]:
@@ -122,3 +133,28 @@ def test_more_when_the_child_sa_was_replaced_long_before_the_turn_of_the_change_
     pair.run()
     pair.left.sa.assignment = Assignment(RIGHT, None, (WIDE,), ())
     assert_reaches(pair, WIDE)
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_over_a_bad_network(seed: int) -> None:
+    pair = reaching(WIDE)
+    random = pair.random = Random(seed)
+    allowed = WIDE
+    for _ in range(random.randrange(3, 10)):
+        match random.randrange(4):
+            case 0:
+                allowed = random.choice((WIDE, NARROW))
+                change(pair, allowed)
+            case kind:
+                end = random.choice((pair.left, pair.right))
+                sa = session_of(end)
+                live = [child.spi_in for child in sa.children.values() if child.is_live]
+                sa.initiate(RekeyIke() if kind == 1 else CreateChild(live[0], rekeying=True), pair.now)
+                end.responder.touch(sa)
+                pair.collect()
+        for _ in range(random.randrange(8)):
+            something_happens(pair)
+        pair.advance(random.choice((0.0, 0.5, 3.0)), running=False)
+    pair.run()
+    pair.advance(SETTLED_S)
+    assert_reaches(pair, allowed)

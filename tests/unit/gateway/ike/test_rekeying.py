@@ -408,7 +408,7 @@ def play_over_a_bad_network(pair: Pair) -> None:
             end.responder.touch(sa)
         pair.collect()
         for _ in range(random.randrange(8)):
-            _something_happens(pair)
+            something_happens(pair)
         pair.advance(random.choice((0.0, 0.5, 3.0)), running=False)
     pair.run()
     pair.advance(SETTLED_S)
@@ -417,7 +417,7 @@ def play_over_a_bad_network(pair: Pair) -> None:
     assert (pair.left.seen(SaClosed), pair.right.seen(SaClosed)) == ([], [])
 
 
-def _something_happens(pair: Pair) -> None:
+def something_happens(pair: Pair) -> None:
     random = pair.random
     end, queue = random.choice(((pair.left, pair.to_left), (pair.right, pair.to_right)))
     if not queue:
