@@ -52,7 +52,6 @@ class LibreswanConfig:
     credential: Identity
     ike: str = "aes_gcm256-sha2_256;dh19"
     esp: str = "aes_gcm256"
-    mobike: bool = False
     changes: Mapping[str, str] = field(default_factory=dict)
     """Lines of the connection that are otherwise, for whatever else it is to do; empty to leave one out."""
 
@@ -125,7 +124,7 @@ class LibreswanClient:
 
     def rekey_child(self) -> str:
         """Have it rekey its child SA; what it printed."""
-        return self._whack("--rekey-child", "--name", CONNECTION)
+        return self._whack("--rekey-ipsec", "--name", CONNECTION)
 
     def rekey_ike(self) -> str:
         """Have it rekey its IKE SA; what it printed."""
@@ -134,6 +133,14 @@ class LibreswanClient:
     def log(self) -> str:
         """The daemon's log so far."""
         return self._log_file.read_text(encoding="utf-8", errors="replace") if self._log_file.exists() else ""
+
+    def wait_for_log(self, pattern: str, timeout_s: float = 10.0) -> None:
+        """Wait until the log holds the regular expression.
+
+        Raises:
+            LabError: it does not in time.
+        """
+        wait_for(lambda: re.search(pattern, self.log()), timeout_s, f"{pattern!r} in libreswan's log")
 
     @property
     def _log_file(self) -> Path:
@@ -160,7 +167,6 @@ class LibreswanClient:
             "rightid": f"@{config.remote_identity}",
             "rightsubnet": "0.0.0.0/0",
             "narrowing": "yes",
-            "mobike": "yes" if config.mobike else "no",
             "ike": config.ike,
             "esp": config.esp,
             "leftauth": "ecdsa" if isinstance(config.credential.key, ec.EllipticCurvePrivateKey) else "rsasig",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.bench.throughput import iperf3
+from tests.interop.pinging import pinging
 from tests.kernel.guest.traffic import carried_at_client, carried_at_gateway
 from tests.lab.certificates import KeyKind
 from tests.lab.enrolment import Enrolment, Laptop
@@ -65,5 +66,34 @@ def test_certificate(
         assert {sa.algorithm for sa in kernel_sas(site.gateway)} == {algorithm}
         client.terminate()
         ostiary.wait_for_session(lambda row: row.id == live.id and row.ended_at is not None, "that has ended")
+    assert kernel_sas(site.gateway) == []
+    assert policies(site.gateway) == idle_policies
+
+
+def test_it_rekeys_under_traffic(
+    lab: Lab, ostiary: Ostiary, site: Site, enrolment: Enrolment, laptop: Laptop, idle_policies: list[str]
+) -> None:
+    config = LibreswanConfig(
+        local_address=CLIENT_IPV4,
+        remote_address=GATEWAY_IPV4,
+        remote_identity=ostiary.settings.gateway.identity,
+        trust_pem=enrolment.authority.trust_pem(),
+        credential=enrolment.certificate(laptop, "p256"),
+    )
+    with LibreswanClient(site.client, config, lab.directory / "libreswan-rekeying") as client:
+        client.connect()
+        live = ostiary.live_session(laptop.device_id)
+        with pinging(site.client, client.directory) as pings:
+            client.rekey_child()
+            client.wait_for_log(r"initiator rekeyed Child SA #\d+ using #\d+")
+            client.rekey_ike()
+            client.wait_for_log(r"initiator rekeyed IKE SA #\d+")
+            client.rekey_child()
+            client.wait_for_log(r"(?s)initiator rekeyed IKE SA.*initiator rekeyed Child SA")
+        client.terminate()
+        session = ostiary.wait_for_session(
+            lambda row: row.id == live.id and row.ended_at is not None, "that has ended"
+        )
+    assert (session.packets_in, session.packets_out) == (pings.sent, pings.sent)
     assert kernel_sas(site.gateway) == []
     assert policies(site.gateway) == idle_policies
