@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gateway.ike.child import Child, ChildState
 from gateway.ike.errors import IkeError
-from gateway.ike.events import ChildDeleted, ChildReady, ChildReplaced, ChildStarted
+from gateway.ike.events import ChildDeleted, ChildReady, ChildStarted
 from gateway.ike.timers import Timer
 
 if TYPE_CHECKING:
@@ -53,12 +53,6 @@ def install(
     """Ask for a child SA; one of the two calls follows, unless the SA ends first."""
     sa.pending[child.spi_in] = PendingChild(child, installed, failed)
     sa.owner.emit(ChildReady(sa, child, outbound))
-
-
-def replace(sa: IkeSa, old: Child, new: Child) -> None:
-    """`new` was made in the place of `old`, which will be deleted."""
-    old.replaced_by = new.spi_in
-    sa.emit(ChildReplaced(sa, old.spi_in, new))
 
 
 def gone(sa: IkeSa, child: Child, now: float) -> None:

@@ -121,15 +121,6 @@ class ChildStarted:
 
 
 @dataclass(slots=True)
-class ChildReplaced:
-    """A child SA was made in the place of another one, by whichever side."""
-
-    sa: IkeSa
-    old_spi_in: int
-    child: Child
-
-
-@dataclass(slots=True)
 class ChildRefused:
     """The peer, or the data plane, did not let us replace a child SA, which stays as it is.
 
@@ -217,7 +208,6 @@ Event = (
     | AssignmentWanted
     | ChildReady
     | ChildStarted
-    | ChildReplaced
     | ChildRefused
     | SaEstablished
     | SaRekeyed

@@ -333,6 +333,7 @@ class IkeSa:
             self.initiate(Redirect(target), now)
 
     def close_without_child(self, cause: CloseCause, delete_at: float) -> None:
+        """The last answer of IKE_AUTH brings no child SA, and no session: a Delete follows, unless the peer is first."""
         self.auth = None
         self.timers.cancel(Timer.HALF_OPEN)
         self.move(Input.CHILD_REFUSED)
@@ -341,11 +342,6 @@ class IkeSa:
         self.timers.set(Timer.DELETE, delete_at)
 
     # --- Calls that answer events: while it is up -----------------------------------------------------------
-
-    def rekey(self, now: float) -> None:
-        """Rekey the IKE SA, because the shell says so."""
-        if self.state is State.ESTABLISHED:
-            self.initiate(rekey_ike.RekeyIke(), now)
 
     def check_liveness(self, last_esp_in_s: float, now: float) -> None:
         """Ask the peer whether it is alive, unless something came from it lately (RFC 7296 section 2.4)."""
@@ -642,6 +638,7 @@ class IkeSa:
         return self.channel
 
     def start_established_timers(self, now: float) -> None:
+        """Liveness, rekeying and keepalives, from now on."""
         self.timers.set(Timer.LIVENESS, now + self.config.dpd_interval_s)
         self.timers.set(Timer.REKEY, now + jittered(self.config.ike_rekey_s, self.random))
         if self.nat_local:
@@ -670,6 +667,7 @@ class IkeSa:
         return self.config.mobike_patience_s if self.mobility and self.state is State.ESTABLISHED else 0.0
 
     def send_all(self, datagrams: Sequence[bytes], path: Path | None = None) -> None:
+        """Send a message; where the peer is, unless another path is given."""
         for datagram in datagrams:
             self.owner.transmit(datagram, path or self.path)
 

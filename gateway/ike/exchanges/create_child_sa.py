@@ -154,7 +154,7 @@ def _answer(sa: IkeSa, payloads: Payloads, proposals: tuple[Proposal, ...], old:
 
         def installed(now: float) -> None:
             if old is not None:
-                child_lifecycle.replace(sa, old, child)
+                old.replaced_by = child.spi_in
                 rival = _own_rekeying_of(sa, old)
                 if rival is not None:
                     rival.crossed_by = min(nonce_i, nonce_r), child

@@ -30,9 +30,6 @@ LINK_BYTES = 16
 WAIT_S = 20.0
 """For the peer's next request; section 2.2.4 has 5 to 20 seconds in mind."""
 
-RETRIED = (NotifyType.TEMPORARY_FAILURE, NotifyType.STATE_NOT_FOUND)
-"""Answers to an exchange of ours after which it is begun anew a little later."""
-
 Payload = tuple[PayloadType, bytes]
 
 

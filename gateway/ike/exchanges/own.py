@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.ike.channel import OutPayloads
-from gateway.ike.constants import ExchangeType
+from gateway.ike.constants import ExchangeType, NotifyType
 from gateway.ike.message import Payloads
 
 if TYPE_CHECKING:
     from gateway.ike.sa import IkeSa
+
+RETRIED = (NotifyType.TEMPORARY_FAILURE, NotifyType.STATE_NOT_FOUND)
+"""Answers after which an exchange is begun anew a little later."""
+MAX_RETRIES = 10
 
 
 class OwnExchange(Protocol):

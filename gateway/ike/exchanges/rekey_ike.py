@@ -21,8 +21,9 @@ from gateway.ike.crypto import key_exchange
 from gateway.ike.crypto.key_exchange import KeyPair
 from gateway.ike.errors import InvalidSyntax, TemporaryFailure
 from gateway.ike.exchanges.child_sa import NONCE_BYTES, checked_nonce, is_choice_from
-from gateway.ike.exchanges.ike_followup_ke import RETRIED, Followups, Unfinished, wait_for
+from gateway.ike.exchanges.ike_followup_ke import Followups, Unfinished, wait_for
 from gateway.ike.exchanges.informational import DeleteChildren, DeleteIke
+from gateway.ike.exchanges.own import MAX_RETRIES, RETRIED
 from gateway.ike.keymat import derive_rekeyed_ike_keys
 from gateway.ike.message import Payloads
 from gateway.ike.payloads.ke import KeyExchange
@@ -34,8 +35,6 @@ from gateway.ike.timers import Timer
 
 if TYPE_CHECKING:
     from gateway.ike.sa import IkeSa
-
-MAX_TEMPORARY_FAILURES = 10
 
 
 def handle_request(sa: IkeSa, payloads: Payloads, proposals: tuple[Proposal, ...], now: float) -> None:
@@ -260,7 +259,7 @@ class RekeyIke:
     def _refused(self, sa: IkeSa, error: Notify, now: float) -> None:
         """TEMPORARY_FAILURE is for later; whoever can't rekey at all stays until the session's lifetime is over."""
         groups = [group for group in sa.config.policy.groups if error.data == group.to_bytes(2, "big")]
-        if error.type in RETRIED and self._failures < MAX_TEMPORARY_FAILURES:
+        if error.type in RETRIED and self._failures < MAX_RETRIES:
             self._failures += 1
             sa.initiate_at(self, now + sa.retry_delay_s(self._failures))
         elif error.type == NotifyType.INVALID_KE_PAYLOAD and groups and self._group is None:

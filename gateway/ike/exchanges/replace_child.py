@@ -26,7 +26,8 @@ from gateway.ike.exchanges.child_sa import (
     own_selectors,
     reachable_selectors,
 )
-from gateway.ike.exchanges.ike_followup_ke import RETRIED, Followups
+from gateway.ike.exchanges.ike_followup_ke import Followups
+from gateway.ike.exchanges.own import MAX_RETRIES, RETRIED
 from gateway.ike.keymat import derive_child_keys
 from gateway.ike.message import Payloads
 from gateway.ike.payloads.ke import KeyExchange
@@ -38,8 +39,6 @@ from gateway.ike.states import State
 
 if TYPE_CHECKING:
     from gateway.ike.sa import IkeSa
-
-MAX_TEMPORARY_FAILURES = 10
 
 
 def expired(sa: IkeSa, spi_in: int, now: float, *, hard: bool) -> None:
@@ -289,7 +288,7 @@ class CreateChild:
             child.confirmed = False
         if old is None or old.state in (ChildState.DELETING, ChildState.DELETED):
             return
-        child_lifecycle.replace(sa, old, child)
+        old.replaced_by = child.spi_in
         informational.delete_children(sa, [old], now)
 
     def _wins(self, rival: Child, lower_nonce: bytes) -> bool:
@@ -317,7 +316,7 @@ class CreateChild:
         if error.type == NotifyType.CHILD_SA_NOT_FOUND:
             # The peer has deleted it, and the Delete was lost with some earlier state of it.
             child_lifecycle.gone(sa, old, now)
-        elif error.type in RETRIED and self._failures < MAX_TEMPORARY_FAILURES:
+        elif error.type in RETRIED and self._failures < MAX_RETRIES:
             self._failures += 1
             sa.initiate_at(self, now + sa.retry_delay_s(self._failures))
         elif self._try_group(sa, error):
