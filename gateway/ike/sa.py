@@ -333,7 +333,7 @@ class IkeSa:
             self.initiate(Redirect(target), now)
 
     def close_without_child(self, cause: CloseCause, delete_at: float) -> None:
-        """The last answer of IKE_AUTH brings no child SA, and no session: a Delete follows, unless the peer is first."""
+        """IKE_AUTH ends without child SA and session; a Delete follows, unless the peer sends one first."""
         self.auth = None
         self.timers.cancel(Timer.HALF_OPEN)
         self.move(Input.CHILD_REFUSED)
