@@ -278,7 +278,7 @@ class PkiSettings(Section):
     organization: str = Field(default="Ostiary", min_length=1, max_length=64)
     key_type: Literal["ecdsa-p256", "rsa-3072"] = "ecdsa-p256"
     """Of the root and the issuing CA."""
-    gateway_key_type: Literal["ecdsa-p256", "rsa-3072"] = "rsa-3072"
+    gateway_key_type: Literal["ecdsa-p256", "rsa-3072", "ed25519"] = "rsa-3072"
     """RSA is the one type that every stock client accepts. EAP-TLS uses this one."""
     gateway_extra_key_types: tuple[Literal["ecdsa-p256", "rsa-3072", "ed25519"], ...] = ()
     """A certificate more of each, for clients that say they can verify it."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,9 @@ import pytest
 
 from aaa.models import TunnelSession
 from tests.lab.certificates import Identity
-from tests.lab.enrolment import Laptop
+from tests.lab.enrolment import Enrolment, Laptop
 from tests.lab.namespaces import Namespace
-from tests.lab.ostiary import Ostiary
+from tests.lab.ostiary import Ostiary, TomlValue
 from tests.lab.strongswan import InitiateResult, SaView, StrongSwanClient
 from tests.lab.strongswan_config import ClientConfig, EspPlace
 from tests.lab.topology import GATEWAY_IPV4, INSIDE_IPV4, INSIDE_IPV6
@@ -49,6 +52,11 @@ class Clients:
         """A client with a certificate, in IKE itself."""
         return self._start(where, method="pubkey", identity=laptop.host_name, credential=credential, changes=changes)
 
+    def site(self, where: Namespace, *, identity: str, **changes: Any) -> StrongSwanClient:
+        """The gateway of another site, with a pre-shared key and networks of its own."""
+        values = {"method": "psk", "gateway_method": "psk", "virtual_addresses": ""}
+        return self._start(where, identity=identity, changes=changes, **values)
+
     def stop(self) -> None:
         """Stop all."""
         for client in self.started:
@@ -68,6 +76,40 @@ class Clients:
         self.started.append(client)
         client.start()
         return client
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A gateway with settings of its own, an enrolled laptop, and clients."""
+
+    ostiary: Ostiary
+    enrolment: Enrolment
+    laptop: Laptop
+    clients: Clients
+
+
+@contextmanager
+def deployment(
+    where: Namespace, directory: Path, settings: Mapping[str, Mapping[str, TomlValue]]
+) -> Iterator[Deployment]:
+    """Run one, in the place of the module's gateway."""
+    with Ostiary(where, directory / "ostiary", settings=settings) as ostiary:
+        enrolment = Enrolment(ostiary.runtime)
+        clients = Clients(ostiary, enrolment.authority.trust_pem(), directory / "clients")
+        try:
+            yield Deployment(ostiary, enrolment, enrolment.laptop("alice", "alice-laptop"), clients)
+        finally:
+            clients.stop()
+
+
+def refused(client: StrongSwanClient, ostiary: Ostiary, code: str) -> str:
+    """Try to connect, in vain; the reason that the audit log has."""
+    mark = ostiary.audit_mark()
+    assert not client.initiate().ok
+    event = ostiary.wait_for_audit(mark, lambda event: event.action == "sign-in.refuse", "that someone was refused")
+    assert event.detail["code"] == code
+    assert ostiary.sessions(live=True) == []
+    return event.reason
 
 
 def use_tunnel(client: StrongSwanClient, *, large: bool = True) -> SaView:
@@ -123,7 +165,9 @@ def connect_and_check(
 
 def show_logs(item: pytest.Item, report: pytest.TestReport) -> None:
     """Add to a report what the gateway and the clients of this test wrote."""
-    for value in getattr(item, "funcargs", {}).values():
+    given = list(getattr(item, "funcargs", {}).values())
+    own = [value for value in given if isinstance(value, Deployment)]
+    for value in [*given, *(part for one in own for part in (one.ostiary, one.clients))]:
         if isinstance(value, Ostiary):
             report.sections.append(("the gateway's log", value.log()[-_LOG_TAIL_CHARACTERS:]))
         if isinstance(value, Clients):

@@ -40,8 +40,16 @@ class ClientConfig:
     remote_identity: str
     trust_pem: str
     """The certificates that the gateway's must lead to."""
-    method: Literal["eap-mschapv2", "eap-tls", "pubkey"]
+    method: Literal["eap-mschapv2", "eap-tls", "pubkey", "psk"]
     identity: str
+    then: Literal["eap-mschapv2", "eap-tls"] | None = None
+    """A second authentication after the first one (RFC 4739)."""
+    gateway_method: Literal["pubkey", "eap-tls", "psk"] = "pubkey"
+    """How the gateway has to prove itself; by EAP, it may leave its certificate out of IKE (RFC 5998)."""
+    pre_shared_key: str | None = None
+    ppk: tuple[str, str] | None = None
+    """Name and secret of a post-quantum pre-shared key (RFC 8784)."""
+    ppk_required: bool = False
     eap_identity: str | None = None
     password: str | None = None
     credential: Identity | None = None
@@ -142,13 +150,30 @@ def client_conf(directory: Path, config: ClientConfig) -> str:
         "auth": config.authentication or config.method,
     }
     secrets: dict[str, str | Section] = {}
-    if config.method != "pubkey":
-        local["eap_id"] = _quoted(config.eap_identity or config.identity)
+    second: dict[str, str | Section] = {"auth": config.then, "id": local["id"]} if config.then else {}
+    eap = second if config.then else local if config.method.startswith("eap-") else {}
+    if eap:
+        eap["eap_id"] = _quoted(config.eap_identity or config.identity)
     if config.credential is not None:
         local["certs"] = _write_credential(directory, "client", config.credential)
     if config.password is not None:
-        secrets["eap-client"] = {"id": str(local["eap_id"]), "secret": _quoted(config.password)}
-    (directory / "trust.pem").write_text(config.trust_pem, encoding="utf-8")
+        secrets["eap-client"] = {"id": str(eap["eap_id"]), "secret": _quoted(config.password)}
+    if config.pre_shared_key is not None:
+        both = {"id-1": local["id"], "id-2": config.remote_identity}
+        secrets["ike-site"] = {**both, "secret": _quoted(config.pre_shared_key)}
+    ppk: dict[str, str | Section] = {}
+    if config.ppk is not None:
+        name, secret = config.ppk
+        ppk = {"ppk_id": _quoted(name), "ppk_required": "yes" if config.ppk_required else "no"}
+        secrets["ppk-client"] = {"id": _quoted(name), "secret": _quoted(secret)}
+    remote: dict[str, str | Section] = {"auth": config.gateway_method, "id": config.remote_identity}
+    if config.gateway_method == "pubkey":
+        (directory / "trust.pem").write_text(config.trust_pem, encoding="utf-8")
+        remote["cacerts"] = str(directory / "trust.pem")
+    elif config.gateway_method == "eap-tls":
+        # What is trusted inside EAP can't be said for one connection.
+        (directory / "x509ca").mkdir(exist_ok=True)
+        (directory / "x509ca" / "trust.pem").write_text(config.trust_pem, encoding="utf-8")
     for number, authority in enumerate(config.known_authorities):
         (directory / "x509ca").mkdir(exist_ok=True)
         (directory / "x509ca" / f"{number}.pem").write_text(certificate_pem(authority), encoding="utf-8")
@@ -156,12 +181,14 @@ def client_conf(directory: Path, config: ClientConfig) -> str:
         "version": "2",
         "remote_addrs": config.remote_address,
         "proposals": config.proposals,
-        "vips": config.virtual_addresses,
+        **({"vips": config.virtual_addresses} if config.virtual_addresses else {}),
         "fragmentation": config.fragmentation,
         "dpd_delay": f"{config.dpd_delay_s}s",
         "rekey_time": "0s",
         "local": local,
-        "remote": {"auth": "pubkey", "id": config.remote_identity, "cacerts": str(directory / "trust.pem")},
+        **({"local-2": second} if second else {}),
+        "remote": remote,
+        **ppk,
         "children": {
             CHILD: {
                 "remote_ts": config.remote_selectors,

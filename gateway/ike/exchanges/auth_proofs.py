@@ -6,6 +6,8 @@ key; each with or without a post-quantum pre-shared key in the keys (RFC 8784).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -41,13 +43,15 @@ def verify_signature(sa: IkeSa, state: IkeAuth, auth: Auth) -> None:
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise AuthenticationFailed("the client's certificate can't be read") from None
     auth = _apply_ppk(sa, state, auth, state.auth_notifies)
-    authentication.verify_signature(auth, key, _peer_octets(sa, state), bool(sa.peer_hashes))
+    with _with_ppk_in_mind(state):
+        authentication.verify_signature(auth, key, _peer_octets(sa, state), bool(sa.peer_hashes))
 
 
 def verify_eap(sa: IkeSa, state: IkeAuth, auth: Auth, notifies: Notifies) -> None:
     """EAP has succeeded: does the peer hold its MSK? Raises AuthenticationFailed."""
     auth = _apply_ppk(sa, state, auth, notifies)
-    authentication.verify_shared_key(auth, sa.suite.prf, state.msk, _peer_octets(sa, state))
+    with _with_ppk_in_mind(state):
+        authentication.verify_shared_key(auth, sa.suite.prf, state.msk, _peer_octets(sa, state))
 
 
 def verify_site(sa: IkeSa, state: IkeAuth, auth: Auth, site: SitePeer | None) -> SitePeer:
@@ -95,6 +99,17 @@ def _apply_ppk(sa: IkeSa, state: IkeAuth, auth: Auth, notifies: Notifies) -> Aut
     if not without:
         raise PpkRefused("the client insists on a post-quantum pre-shared key that the gateway does not have")
     return Auth(auth.method, without)
+
+
+@contextmanager
+def _with_ppk_in_mind(state: IkeAuth) -> Iterator[None]:
+    """Say of a proof that fails what else may be wrong than the proof."""
+    try:
+        yield
+    except AuthenticationFailed as error:
+        if not state.ppk_used or state.is_second:
+            raise
+        raise AuthenticationFailed(f"{error}; the post-quantum pre-shared key may be another than ours") from None
 
 
 def _peer_octets(sa: IkeSa, state: IkeAuth) -> bytes:
