@@ -57,7 +57,7 @@ KEEPALIVE = b"\xff"
 FORGED_PER_S, FORGED_BURST = 500.0, 2000.0
 """Messages of a half-open SA that do not verify (RFC 8019 section 4.7); it lives on, and its timer with it."""
 STRAY_ANSWERS_PER_S, STRAY_ANSWERS_BURST = 2.0, 10.0
-"""Answers that go once more, and to another address than the SA's."""
+"""Messages that go once more, and to another address than the SA's, or than the SA's was."""
 NEW_KEYS_PER_S, NEW_KEYS_BURST = 2.0, 20.0
 """Rekeyings and new child SAs that a peer may ask for. Windows rekeys by volume, at most some once a second."""
 
@@ -418,9 +418,12 @@ class IkeSa:
             self.timers.set(Timer.KEEPALIVE, now + self.config.keepalive_interval_s)
 
     def send_again(self, now: float) -> None:
-        """Along the path as it is now, the outstanding request has all its time again."""
-        if self.own.message_id is not None:
-            self.own.restart(now)
+        """Along the path as it is now, the outstanding request has all its tries again.
+
+        A peer can say of any address that it is there, and the request may be much longer than what says so.
+        """
+        if self.own.message_id is not None and self.stray_answers.take(now):
+            self.own.restart(now, self._patience_s)
             self.send_all(self.own.datagrams)
 
     def move(self, given: Input) -> None:

@@ -139,7 +139,8 @@ class OwnRequest:
         self.message_id = self.next_id
         self.next_id += 1
         self.datagrams = tuple(datagrams)
-        self.restart(now)
+        self._began = now
+        self._start(now)
 
     def retransmit(self, now: float, patience_s: float = 0.0) -> bool:
         """The deadline passed: True to send `datagrams` again, False where the peer is dead.
@@ -165,9 +166,16 @@ class OwnRequest:
         self.forget()
         return True
 
-    def restart(self, now: float) -> None:
-        """The request goes out anew along another path, with all its time before it."""
-        self._tries, self._began = 0, now
+    def restart(self, now: float, patience_s: float) -> None:
+        """The request goes out anew along another path, with all its tries before it.
+
+        But for the peer's patience only: one that moves again and again must not put off its answer for ever.
+        """
+        if now < self._began + patience_s:
+            self._start(now)
+
+    def _start(self, now: float) -> None:
+        self._tries = 0
         self.deadline = now + self._timeouts_s[0]
 
     def forget(self) -> None:

@@ -6,14 +6,17 @@ import pytest
 
 from gateway.ike.channel import OutPayloads
 from gateway.ike.child import ChildState
-from gateway.ike.constants import ExchangeType, PayloadType, ProtocolId
+from gateway.ike.constants import ExchangeType, NotifyType, PayloadType, ProtocolId
 from gateway.ike.events import CloseCause, SaClosed
-from gateway.ike.exchanges import replace_child
-from gateway.ike.exchanges.informational import DeleteChildren
+from gateway.ike.exchanges import mobike, replace_child
+from gateway.ike.exchanges.informational import DeleteChildren, Liveness
 from gateway.ike.exchanges.replace_child import CreateChild
 from gateway.ike.message import Payloads
+from gateway.ike.path import Path
 from gateway.ike.payloads.delete import Delete
+from gateway.ike.payloads.notify import notify_payload
 from gateway.ike.sa import IkeSa
+from gateway.ike.states import State
 from tests.unit.gateway.ike.pair import Pair
 from tests.unit.gateway.ike.test_rekeying import SETTLED_S, rekey_child
 
@@ -108,3 +111,58 @@ def test_an_answer_that_makes_no_sense_leaves_no_spi_in_use() -> None:
     pair.arrive(pair.left, answer)
     assert [event.cause for event in pair.left.seen(SaClosed)] == [CloseCause.PROTOCOL_ERROR]
     assert not pair.left.responder._child_spis
+
+
+class Moved(Liveness):
+    """It says that it is where the message comes from."""
+
+    def request(self, sa: IkeSa, now: float) -> OutPayloads:
+        """One notify."""
+        return [notify_payload(NotifyType.UPDATE_SA_ADDRESSES)]
+
+
+class Roaming:
+    """A client (right) that answers nothing, and says that it is here and there."""
+
+    def __init__(self) -> None:
+        self.pair = pair = Pair()
+        for end in (pair.left, pair.right):
+            end.sa.mobility = mobike.Mobility()
+        rekey_child(pair, pair.left)
+        self.held = pair.to_right.pop()
+        self.moves = 0
+
+    def move(self) -> int:
+        """Say so once more; returns how many bytes the gateway sends there."""
+        pair = self.pair
+        pair.do(pair.right, Moved())
+        self.moves += 1
+        there = Path("192.0.2.1", 4500, f"203.0.113.{self.moves % 200}", 4500)
+        pair.left.responder.receive_datagram(pair.to_left.pop(), there, pair.now)
+        pair.left.serve(pair.now)
+        sent = [datagram for datagram, _ in pair.left.responder.datagrams_to_send()]
+        for datagram in sent:
+            if len(datagram) < len(self.held):
+                pair.arrive(pair.right, datagram)
+        pair.to_left.clear()
+        return sum(map(len, sent))
+
+
+def test_a_client_that_says_that_it_is_everywhere_turns_no_stream_against_others() -> None:
+    roaming = Roaming()
+    sent = [roaming.move() for _ in range(100)]
+    assert sum(size > len(roaming.held) for size in sent) <= 10
+
+
+def test_a_client_that_moves_on_and_on_does_not_put_off_an_answer_for_ever() -> None:
+    roaming = Roaming()
+    pair = roaming.pair
+    for _ in range(40):
+        pair.now += 20.0
+        pair.left.responder.handle_timer(pair.now)
+        pair.left.serve(pair.now)
+        pair.left.responder.datagrams_to_send()
+        if pair.left.responder.sas()[0].state is not State.ESTABLISHED:
+            break
+        roaming.move()
+    assert [event.cause for event in pair.left.seen(SaClosed)] == [CloseCause.LOST]

@@ -141,14 +141,21 @@ class TestPatience:
                 break
         assert tries == [102.0, 105.0, 108.0, 111.0]
 
-    def test_another_path_has_all_its_time(self) -> None:
+    def test_another_path_has_all_its_tries(self) -> None:
         own = OwnRequest((2.0, 3.0))
         own.send([b"request"], 100.0)
         assert own.retransmit(102.0)
-        own.restart(104.0)
+        own.restart(104.0, 10.0)
         assert (own.deadline, own.message_id) == (106.0, 0)
         assert own.retransmit(106.0)
         assert not own.retransmit(109.0)
+
+    def test_but_not_for_longer_than_the_peer_has_in_any_case(self) -> None:
+        own = OwnRequest((2.0, 3.0))
+        own.send([b"request"], 100.0)
+        assert own.retransmit(102.0, 10.0)
+        own.restart(110.0, 10.0)
+        assert own.deadline == 105.0
 
     def test_a_window_grows_and_never_shrinks(self) -> None:
         requests = PeerRequests()
