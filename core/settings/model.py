@@ -257,6 +257,14 @@ class RuleSettings(Section):
             raise ValueError('tunnel = "full" reaches everything: leave networks out, or say tunnel = "split"')
         return self
 
+    @model_validator(mode="after")
+    def _a_quarantine_says_what_it_reaches(self) -> RuleSettings:
+        lets_in = self.effect == "allow" and "quarantined" in self.device_states
+        if lets_in and not self.networks and self.tunnel is None:
+            # What is left out means the gateway's own list, which is the last thing to be meant here.
+            raise ValueError('a rule for quarantined devices needs networks (tunnel = "full" means everything)')
+        return self
+
 
 class AaaSettings(Section):
     """Who may sign in, how, and to what."""

@@ -66,7 +66,7 @@ def test_the_rule_that_matches_gives_what_it_says() -> None:
         ({"methods": ["eap-mschapv2", "certificate"]}, False),
         ({"gateways": ["GATEWAY-1"]}, True),
         ({"gateways": ["gateway-2"]}, False),
-        ({"device_states": ["quarantined"]}, False),
+        ({"device_states": ["quarantined"], "tunnel": "full"}, False),
         ({"device_states": []}, True),
         ({"users": ["alice"], "groups": ["it"]}, False),
     ],
@@ -229,7 +229,7 @@ UNMANAGED = Posture("unmanaged")
     ],
 )
 def test_an_unmanaged_device_gets_in_only_by_a_rule_that_names_it(states: list[str], code: str) -> None:
-    rule = _rule("partners", device_states=states)
+    rule = _rule("partners", device_states=states, networks=["10.9.0.0/24"])
     assert _decide(rule, posture=UNMANAGED).code == code
 
 

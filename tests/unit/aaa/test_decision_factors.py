@@ -122,7 +122,7 @@ class TestSites:
             ({"methods": ["psk"]}, "allowed"),
             ({"methods": ["psk", "certificate"]}, "allowed"),
             ({"methods": ["psk"], "users": ["SITE:Branch"]}, "allowed"),
-            ({"methods": ["psk"], "device_states": ["quarantined"]}, "allowed"),
+            ({"methods": ["psk"], "device_states": ["quarantined"], "tunnel": "full"}, "allowed"),
             ({"methods": ["psk"], "users": ["site:other"]}, "no-rule"),
             ({"methods": ["psk"], "users": ["branch"]}, "no-rule"),
             ({"methods": ["psk"], "groups": ["staff"]}, "no-rule"),

@@ -282,3 +282,19 @@ def test_reference_names_every_key() -> None:
     text = REFERENCE.read_text()
     missing = [f"{table}.{key}" for table, key in keys_of(Settings) if f"`{key}`" not in text]
     assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("more", "accepted"), [("", False), ('networks = ["10.1.0.80/32"]', True), ('tunnel = "full"', True)]
+)
+def test_a_rule_for_quarantined_devices_says_what_they_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str, accepted: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rule = f'[[aaa.rules]]\nname = "quarantine"\ndevice_states = ["quarantined"]\n{more}\n'
+    (tmp_path / "ostiary.toml").write_text(rule)
+    if accepted:
+        assert load_settings().aaa.rules[0].name == "quarantine"
+    else:
+        with pytest.raises(SettingsError, match="needs networks"):
+            load_settings()
