@@ -37,6 +37,7 @@ class Channel:
         "fragmentation",
         "message_fragments",
         "room_bytes",
+        "window",
     )
 
     def __init__(
@@ -50,7 +51,10 @@ class Channel:
         self._spis = spi_i, spi_r
         self._random = random
         # The message ids of the two sides are counted apart, so a request and a response may have the same one.
-        self._requests, self._responses = Reassembly(), Reassembly()
+        self._requests: dict[int, Reassembly] = {}
+        self._responses: dict[int, Reassembly] = {}
+        self.window = 1
+        """How many messages of the peer may be incomplete at a time."""
         self.first_datagram = b""
         """Of the message that `open` returned last: its first fragment, where it came in several."""
         self.message_fragments = 1
@@ -67,8 +71,13 @@ class Channel:
 
     @property
     def incomplete_request(self) -> Incomplete | None:
-        """The peer's request of which fragments are missing, if there is one."""
-        return self._requests.incomplete
+        """The peer's oldest request of which fragments are missing, if there is one."""
+        return self._requests[min(self._requests)].incomplete if self._requests else None
+
+    def forget_incomplete(self) -> None:
+        """What the peer has not completed by now, it will send anew or not at all."""
+        self._requests.clear()
+        self._responses.clear()
 
     def seal(self, exchange: ExchangeType, message_id: int, payloads: OutPayloads, *, response: bool) -> list[bytes]:
         """Encrypt a message; several datagrams where it has to be fragmented."""
@@ -136,18 +145,22 @@ class Channel:
         if len(data) < offset:
             raise InvalidSyntax("SKF payload too short")
         number, total = FRAGMENT_NUMBERS.unpack_from(data, IKE_HEADER_BYTES + _SK_HEADER.size)
-        reassembly = self._responses if header.is_response else self._requests
+        incomplete = self._responses if header.is_response else self._requests
+        reassembly = incomplete.get(header.message_id) or Reassembly()
         reassembly.check_numbers(number, total)
-        if not reassembly.wants(header.message_id, number, total):
+        if not reassembly.wants(number, total):
             return None
         try:
             plain = self._inbound.open(data[:offset], data[offset:])
             self.first_datagram = data
-            whole = reassembly.add(
-                header.message_id, number, total, Fragment(first, plain, data if number == 1 else b"")
-            )
+            # Only now: nothing is kept for a message of which nothing has verified.
+            incomplete[header.message_id] = reassembly
+            if len(incomplete) > self.window:
+                del incomplete[min(incomplete)]
+            whole = reassembly.add(number, total, Fragment(first, plain, data if number == 1 else b""))
             if whole is None:
                 return None
+            incomplete.pop(header.message_id, None)
             self.first_datagram = whole.datagram
             self.message_fragments = total
             return _parse(whole)

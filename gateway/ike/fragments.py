@@ -36,10 +36,9 @@ class Incomplete(NamedTuple):
 class Reassembly:
     """The fragments of one message. Only fragments whose ICV has verified are handed in."""
 
-    __slots__ = ("_parts", "_size", "_total", "message_id")
+    __slots__ = ("_parts", "_size", "_total")
 
     def __init__(self) -> None:
-        self.message_id = -1
         self._reset(0)
 
     def _reset(self, total: int) -> None:
@@ -54,46 +53,36 @@ class Reassembly:
         largest = max(len(part.plain) for part in self._parts.values())
         return Incomplete(tuple(sorted(self._parts)), self._total, largest)
 
-    def clear(self) -> None:
-        """Forget what was collected."""
-        self.message_id = -1
-        self._reset(0)
-
     @staticmethod
     def check_numbers(number: int, total: int) -> None:
         """Raise InvalidSyntax on numbers that no honest sender makes."""
         if not 1 <= number <= total <= MAX_FRAGMENTS:
             raise InvalidSyntax("fragment numbers")
 
-    def wants(self, message_id: int, number: int, total: int) -> bool:
+    def wants(self, number: int, total: int) -> bool:
         """Whether this fragment would add something, asked before it is decrypted.
 
         A larger total replaces the set: the sender found a smaller path MTU and cut anew (section 2.5.2).
         """
-        if message_id != self.message_id or total > self._total:
-            return True
-        return total == self._total and number not in self._parts
+        return total > self._total or (total == self._total and number not in self._parts)
 
-    def add(self, message_id: int, number: int, total: int, fragment: Fragment) -> Fragment | None:
+    def add(self, number: int, total: int, fragment: Fragment) -> Fragment | None:
         """Store one verified fragment that is wanted; return the whole message when all are there.
 
         Raises:
             InvalidSyntax: together they are too long.
         """
-        if message_id != self.message_id or total > self._total:
+        if total > self._total:
             self._reset(total)
-            self.message_id = message_id
         self._size += len(fragment.plain)
         if self._size > MAX_REASSEMBLED_BYTES:
-            self.clear()
+            self._reset(0)
             raise InvalidSyntax("reassembled message too long")
         self._parts[number] = fragment
         if len(self._parts) < total:
             return None
         plain = b"".join(self._parts[index].plain for index in range(1, total + 1))
-        whole = self._parts[1]._replace(plain=plain)
-        self.clear()
-        return whole
+        return self._parts[1]._replace(plain=plain)
 
 
 def cut(plain: bytes, room_bytes: int, sealed_bytes: Callable[[int], int]) -> list[bytes]:

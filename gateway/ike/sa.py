@@ -293,6 +293,8 @@ class IkeSa:
             case Timer.LIVENESS:
                 # Whatever a client had against our last answer, it would have said by now.
                 self.trace = None
+                if self.channel is not None:
+                    self.channel.forget_incomplete()
                 self.timers.set(Timer.LIVENESS, now + self.config.dpd_interval_s)
                 if self.own.message_id is None:
                     self.owner.emit(LivenessWanted(self))

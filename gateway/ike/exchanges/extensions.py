@@ -36,5 +36,7 @@ def announcement(sa: IkeSa) -> list[tuple[PayloadType, bytes]]:
     window = sa.config.window_size
     if window > 1:
         sa.peer.widen(window)
+        if sa.channel is not None:
+            sa.channel.window = window
         payloads.append(notify_payload(NotifyType.SET_WINDOW_SIZE, window.to_bytes(4, "big")))
     return payloads

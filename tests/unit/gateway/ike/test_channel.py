@@ -188,3 +188,61 @@ def test_a_message_that_needs_too_many_fragments() -> None:
     sender, _ = pair(fragment_bytes=400)
     with pytest.raises(ValueError, match="does not fit"):
         sender.seal(ExchangeType.IKE_AUTH, 1, [(PayloadType.CERT, bytes(40_000))], response=False)
+
+
+class TestTwoMessagesAtATime:
+    """Fragments of one message are kept apart from those of another; of how many, the window says."""
+
+    @staticmethod
+    def messages() -> tuple[Channel, list[bytes], list[bytes], Channel]:
+        """Two fragmented requests of one sender, with the receiver."""
+        sender, receiver = pair(fragment_bytes=400)
+        first, second = (
+            sender.seal(ExchangeType.INFORMATIONAL, message_id, [(PayloadType.EAP, fill * 700)], response=False)
+            for message_id, fill in ((4, b"a"), (5, b"b"))
+        )
+        return sender, first, second, receiver
+
+    def test_a_window_of_two(self) -> None:
+        _, first, second, receiver = self.messages()
+        receiver.window = 2
+        for mine, other in zip(first[:-1], second[:-1], strict=True):
+            assert read(receiver, [mine, other]) is None
+        for last, fill in ((second[-1], b"b"), (first[-1], b"a")):
+            found = read(receiver, [last])
+            assert found is not None
+            assert found.bodies == {PayloadType.EAP: [fill * 700]}
+
+    def test_a_window_of_one_keeps_the_newer(self) -> None:
+        _, first, second, receiver = self.messages()
+        read(receiver, [*first[:-1], second[0]])
+        assert receiver.incomplete_request is not None
+        assert receiver.incomplete_request.arrived == (1,)
+        assert read(receiver, second[1:]) is not None
+        # The sender of the older one may still send it anew.
+        assert read(receiver, first) is not None
+        assert receiver.incomplete_request is None
+
+    def test_requests_and_responses_have_ids_of_their_own(self) -> None:
+        sender, first, _, receiver = self.messages()
+        response = sender.seal(ExchangeType.INFORMATIONAL, 4, [(PayloadType.EAP, b"r" * 700)], response=True)
+        assert read(receiver, [*first[:-1], *response[:-1]]) is None
+        assert read(receiver, first[-1:]) is not None
+        assert read(receiver, response[-1:]) is not None
+
+    def test_nothing_is_kept_of_what_does_not_verify(self) -> None:
+        _, first, second, receiver = self.messages()
+        read(receiver, first[:-1])
+        forged = second[0][:-1] + bytes((second[0][-1] ^ 1,))
+        with pytest.raises(IntegrityError):
+            read(receiver, [forged])
+        # Nor does it push out what did.
+        assert read(receiver, first[-1:]) is not None
+
+    def test_what_is_not_completed_is_forgotten(self) -> None:
+        _, first, _, receiver = self.messages()
+        read(receiver, first[:-1])
+        receiver.forget_incomplete()
+        assert receiver.incomplete_request is None
+        assert read(receiver, first[-1:]) is None
+        assert read(receiver, first[:-1]) is not None

@@ -10,16 +10,15 @@ from gateway.ike.errors import InvalidSyntax
 from gateway.ike.fragments import MAX_FRAGMENTS, MAX_REASSEMBLED_BYTES, Fragment, Reassembly, cut
 
 FIRST_PAYLOAD = 35
-ID = 7
 
 
-def offer(reassembly: Reassembly, number: int, total: int, plain: bytes, message_id: int = ID) -> Fragment | None:
+def offer(reassembly: Reassembly, number: int, total: int, plain: bytes) -> Fragment | None:
     """A verified fragment, as the channel hands it in."""
     reassembly.check_numbers(number, total)
-    if not reassembly.wants(message_id, number, total):
+    if not reassembly.wants(number, total):
         return None
     first = FIRST_PAYLOAD if number == 1 else 0
-    return reassembly.add(message_id, number, total, Fragment(first, plain, b"datagram %d" % number))
+    return reassembly.add(number, total, Fragment(first, plain, b"datagram %d" % number))
 
 
 @given(st.lists(st.binary(min_size=1, max_size=30), min_size=1, max_size=12), st.data())
@@ -64,23 +63,15 @@ def test_a_smaller_cut_replaces_the_set() -> None:
 def test_a_larger_cut_after_it_is_not_wanted() -> None:
     reassembly = Reassembly()
     offer(reassembly, 1, 3, b"AA")
-    assert not reassembly.wants(ID, 1, 2)
-    assert not reassembly.wants(ID, 2, 2)
-
-
-def test_another_message_replaces_the_set() -> None:
-    reassembly = Reassembly()
-    offer(reassembly, 1, 2, b"old")
-    assert offer(reassembly, 2, 2, b"new", message_id=ID + 1) is None
-    assert offer(reassembly, 2, 2, b"old") is None
-    assert offer(reassembly, 1, 2, b"old") is not None
+    assert not reassembly.wants(1, 2)
+    assert not reassembly.wants(2, 2)
 
 
 def test_a_repetition_is_not_decrypted_again() -> None:
     reassembly = Reassembly()
     offer(reassembly, 1, 2, b"x")
-    assert not reassembly.wants(ID, 1, 2)
-    assert reassembly.wants(ID, 2, 2)
+    assert not reassembly.wants(1, 2)
+    assert reassembly.wants(2, 2)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +90,7 @@ def test_what_is_collected_has_a_limit() -> None:
     with pytest.raises(InvalidSyntax, match="too long"):
         offer(reassembly, 5, 10, b"one more")
     # And it is all forgotten.
-    assert reassembly.wants(ID, 1, 2)
+    assert reassembly.wants(1, 2)
 
 
 @given(st.binary(max_size=3000), st.integers(40, 1200))
