@@ -1,86 +1,55 @@
-"""The gateway of another site, by a pre-shared key: strongSwan with networks behind it, and no virtual address.
-
-branch 10.20.0.1, fd20::1 ── client namespace ── gateway ── inside 10.1.0.10, fd01::10
-"""
+"""The gateway of another site, by a pre-shared key: strongSwan with networks behind it, and no virtual address."""
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from tests.interop.clients import Clients, refused
+from tests.lab.branch import (
+    BRANCH_IDENTITY,
+    BRANCH_IPV4,
+    BRANCH_KEY,
+    BRANCH_NETWORKS,
+    PINGS,
+    PLANT_IDENTITY,
+    PLANT_KEY,
+    branch_settings,
+    build_branch,
+    carries,
+)
 from tests.lab.enrolment import Laptop
-from tests.lab.namespaces import Lab, Namespace, default_route, link
+from tests.lab.namespaces import Lab, Namespace
 from tests.lab.ostiary import Ostiary, TomlValue
 from tests.lab.processes import wait_for
 from tests.lab.strongswan import StrongSwanClient
-from tests.lab.topology import INSIDE_IPV4, INSIDE_IPV6, Site
+from tests.lab.topology import INSIDE_IPV4, Site
 
 pytestmark = pytest.mark.interop
-
-KEY = secrets.token_hex(32)
-BRANCH_IPV4, BRANCH_IPV6 = "10.20.0.10", "fd20::10"
-NETWORKS = ("10.20.0.0/24", "fd20::/64")
-PINGS = 3
 
 
 @pytest.fixture(scope="module")
 def gateway_settings(lab: Lab) -> Mapping[str, Mapping[str, TomlValue]]:
     """One branch, and a rule for it; another one without a rule."""
-
-    def peer(name: str, networks: tuple[str, ...], key: str) -> TomlValue:
-        file = lab.directory / f"{name}.key"
-        file.write_text(key + "\n", encoding="ascii")
-        file.chmod(0o600)
-        identity = f"{name}.example"
-        return {"name": name, "identity": identity, "secret_file": str(file), "networks": list(networks)}
-
-    return {
-        "gateway": {
-            "site_peers": [peer("branch", NETWORKS, KEY), peer("plant", ("10.30.0.0/24",), KEY[::-1])],
-        },
-        "aaa": {
-            "rules": [
-                {"name": "branches", "methods": ["psk"], "users": ["site:branch"]},
-                {"name": "devices"},
-            ]
-        },
-    }
+    return branch_settings(lab)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def branch(lab: Lab, site: Site) -> Namespace:
     """A host of the branch."""
-    site.client.sysctl(net__ipv4__ip_forward=1, net__ipv6__conf__all__forwarding=1)
-    host = lab.namespace("branch")
-    link(
-        site.client,
-        host,
-        names=("branch", "eth0"),
-        first_addresses=("10.20.0.1/24", "fd20::1/64"),
-        second_addresses=(f"{BRANCH_IPV4}/24", f"{BRANCH_IPV6}/64"),
-    )
-    default_route(host, "10.20.0.1", "fd20::1")
-    return host
+    return build_branch(lab, site)
 
 
 def site_of(clients: Clients, site: Site, **changes: Any) -> StrongSwanClient:
     """The branch's strongSwan."""
     usual: dict[str, Any] = {
-        "identity": "branch.example",
-        "pre_shared_key": KEY,
-        "child_options": {"local_ts": ",".join(NETWORKS)},
+        "identity": BRANCH_IDENTITY,
+        "pre_shared_key": BRANCH_KEY,
+        "child_options": {"local_ts": ",".join(BRANCH_NETWORKS)},
     }
     return clients.site(site.client, **{**usual, **changes})
-
-
-def carries(branch: Namespace, site: Site) -> bool:
-    """Whether the networks of both sides reach each other, whoever begins."""
-    there = all(branch.ping(address, count=PINGS) == PINGS for address in (INSIDE_IPV4, INSIDE_IPV6))
-    return there and all(site.inside.ping(address, count=PINGS) == PINGS for address in (BRANCH_IPV4, BRANCH_IPV6))
 
 
 def test_networks_reach_each_other(ostiary: Ostiary, site: Site, clients: Clients, branch: Namespace) -> None:
@@ -130,7 +99,7 @@ def test_it_gets_no_more_than_its_own_networks(
 
 
 def test_who_has_another_key(ostiary: Ostiary, site: Site, clients: Clients) -> None:
-    reason = refused(site_of(clients, site, pre_shared_key=KEY[::-1]), ostiary, "psk-refused")
+    reason = refused(site_of(clients, site, pre_shared_key=PLANT_KEY), ostiary, "psk-refused")
     assert reason == "branch.example is no site peer, or it has another pre-shared key"
 
 
@@ -140,7 +109,7 @@ def test_who_is_no_site(ostiary: Ostiary, site: Site, clients: Clients) -> None:
 
 
 def test_a_site_that_no_rule_names(ostiary: Ostiary, site: Site, clients: Clients) -> None:
-    plant = site_of(clients, site, identity="plant.example", pre_shared_key=KEY[::-1])
+    plant = site_of(clients, site, identity=PLANT_IDENTITY, pre_shared_key=PLANT_KEY)
     refused(plant, ostiary, "no-rule")
 
 
