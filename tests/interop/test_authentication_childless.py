@@ -1,4 +1,4 @@
-"""An IKE SA without a child SA at first (RFC 6023), by strongSwan's `childless = force`; the child SA comes later."""
+"""The last message of IKE_AUTH: without a child SA (RFC 6023), which comes later, and with a lifetime (RFC 4478)."""
 
 from __future__ import annotations
 
@@ -47,3 +47,11 @@ def test_behind_nat(ostiary: Ostiary, site: Site, clients: Clients, laptop: Lapt
     client.connect()
     use_tunnel(client)
     leave(client, ostiary, laptop)
+
+
+def test_the_client_is_told_when_to_sign_in_anew(site: Site, clients: Clients, laptop: Laptop) -> None:
+    client = clients.eap_mschapv2(site.client, laptop, connection_options={"rekey_time": "4h"})
+    result = client.connect()
+    # It takes off what it has set for that, a tenth of its own rekey time.
+    assert "received AUTH_LIFETIME of 43200s, scheduling reauthentication in 41760s" in result.output
+    client.terminate()
