@@ -12,11 +12,10 @@ from pathlib import Path
 import atheris
 import click
 
-CORPUS = Path(__file__).with_name("corpus")
 MAX_INPUT_BYTES = 2048
 
 with atheris.instrument_imports(include=["gateway.ike"]):
-    from tests.fuzz.targets import TARGETS
+    from tests.fuzz.targets import CORPUS, TARGETS
 
 
 @click.command()

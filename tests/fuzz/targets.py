@@ -10,6 +10,7 @@ fragments    a script of fragments of one SA, all of them authentic
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path as FilePath
 from random import Random
 
 from gateway.ike.channel import Channel
@@ -36,6 +37,8 @@ from tests.peers.initiator import Initiator
 from tests.unit.gateway.ike.pair import End, Pair
 from tests.unit.gateway.ike.wire import GATEWAY, Wire, mschapv2, responder_config
 
+CORPUS = FilePath(__file__).with_name("corpus")
+"""Inputs to be replayed, in a folder for each target."""
 MAX_STEPS = 40
 SETTLED_S = 400.0
 
