@@ -346,6 +346,7 @@ class Sessions:
         if session.conversation is not None:
             session.conversation.close()
             session.conversation = None
+        self._start_successors(session)
         for spi_in in list(session.children.spis_in):
             self.child_deleted(session, spi_in)
         self._leave_device(session)
@@ -364,6 +365,13 @@ class Sessions:
                 bytes_in=session.children.retired.bytes_in,
                 bytes_out=session.children.retired.bytes_out,
             )
+
+    def _start_successors(self, session: Session) -> None:
+        """The client lets go of the session that it has signed in anew for: now at the latest it has the new one."""
+        for other in self.others_of(session):
+            if session.lease is not None and other.lease == session.lease:
+                for spi_in in other.children.spis_in:
+                    self._child_sas.start_outbound(spi_in)
 
     def _leave_device(self, session: Session) -> None:
         if session.access is None:

@@ -19,6 +19,8 @@ POOL = {"name": "staff", "ipv4": "10.99.0.0/29", "ipv6": "fd99::/125"}
 POOL_SIZE = 5
 """Of its addresses the first is the network's, the second the gateway's, the last for broadcasts."""
 RETRANSMIT_TIMEOUTS_S = [0.5, 0.5, 0.5]
+MOBIKE_PATIENCE_S = 2.0
+"""For clients that may only be on their way to another network."""
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +30,7 @@ def gateway_settings() -> Mapping[str, Mapping[str, TomlValue]]:
         "gateway": {
             "dpd_interval_s": DPD_INTERVAL_S,
             "retransmit_timeouts_s": RETRANSMIT_TIMEOUTS_S,
+            "mobike_patience_s": MOBIKE_PATIENCE_S,
             "pools": [POOL],
         }
     }

@@ -81,7 +81,10 @@ class Publisher:
         ]
 
     def _write(self) -> None:
-        (self.directory / "index.txt").write_text("".join(self._lines.values()), encoding="ascii")
+        # Another file, not other contents: openssl sees a change by inode or second, and two may come in one second.
+        fresh = self.directory / "index.new"
+        fresh.write_text("".join(self._lines.values()), encoding="ascii")
+        fresh.replace(self.directory / "index.txt")
 
 
 def http_command(directory: Path, port: int) -> list[str]:

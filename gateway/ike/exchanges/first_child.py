@@ -71,7 +71,8 @@ def _negotiate_child(sa: IkeSa, state: IkeAuth, assignment: Assignment) -> None:
     child_lifecycle.install(
         sa,
         child,
-        outbound=True,
+        # What follows another pair is not sent on before the client is known to have it: it still has the old one.
+        outbound=not assignment.lineage,
         installed=lambda now: _finish(sa, state, child, assignment, now),
         failed=lambda error, now: refuse(sa, error, now),
     )
