@@ -21,7 +21,7 @@ from gateway.ike.constants import ExchangeType
 from gateway.ike.events import CloseCause
 from gateway.ike.path import Path
 from tests.fuzz.mutations import forge, mutate, rubbish
-from tests.fuzz.scenarios import AFTERWARDS, SCENARIOS, Insider, Scenario
+from tests.fuzz.scenarios import AFTERWARDS, AUTHENTICATION, SCENARIOS, Insider, Scenario
 from tests.unit.gateway.ike.wire import GATEWAY, Client, Wire, responder_config
 
 MUTANTS_PER_MESSAGE = 24
@@ -93,7 +93,7 @@ class Campaign:
             "cookie_threshold_per_address": 10**6,
             "init_rate_per_address": 1e9,
         }
-        self._wire = Wire(responder_config(**no_limits), seed=seed)
+        self._wire = Wire(responder_config(**no_limits, **AUTHENTICATION), seed=seed)
         self._last = b""
 
     def run(self, packets: int) -> Figures:
@@ -125,7 +125,7 @@ class Campaign:
 
     def _round(self, scenario: Scenario) -> None:
         wire, random = self._wire, self._random
-        wire.aaa.methods = scenario.methods
+        wire.aaa.methods, wire.aaa.peer_networks = scenario.methods, scenario.networks
         self.figures.rounds += 1
         self.figures.by_scenario[scenario.name] += 1
         inside = random.random() < INSIDER_CHANCE

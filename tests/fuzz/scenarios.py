@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from ipaddress import IPv4Network, IPv6Network
 from random import Random
+from typing import Any
 
 from aaa.eap.errors import EapError
 from aaa.eap.server import MethodName
 from gateway.ike.channel import Channel, OutPayloads
+from gateway.ike.config import SitePeer
 from gateway.ike.constants import Encr, ExchangeType, Group, NotifyType, PayloadType, ProtocolId, TransformType
 from gateway.ike.errors import IkeError
 from gateway.ike.message import Header, Payloads, chain
@@ -19,6 +22,7 @@ from gateway.ike.payloads.identification import Identification
 from gateway.ike.payloads.ke import KeyExchange
 from gateway.ike.payloads.notify import Notify, notify_payload
 from gateway.ike.payloads.security_association import Transform, proposals_to_bytes
+from gateway.ike.selectors import TrafficSelector
 from tests.fuzz.mutations import mutate_payloads
 from tests.peers.initiator import Initiator, InitiatorConfig, Phase
 from tests.unit.aaa.eap.authority import house
@@ -35,6 +39,19 @@ class Scenario:
     name: str
     client: Callable[[], InitiatorConfig]
     methods: tuple[MethodName, ...] = ("mschapv2", "tls")
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Of a site, which gets no addresses."""
+
+
+_SITE_KEY, _PPK_NAME, _PPK = b"a pre-shared key of a branch", b"quantum-1", b"p" * 32
+_BRANCH = Identification.fqdn("branch.example")
+_EVERYTHING = (TrafficSelector(7, 0, 0, 65_535, 0, 2**32 - 1), TrafficSelector(8, 0, 0, 65_535, 0, 2**128 - 1))
+AUTHENTICATION: dict[str, Any] = {
+    "eap_only": True,
+    "site_peers": (SitePeer("branch", _BRANCH, _SITE_KEY),),
+    "ppks": {_PPK_NAME: _PPK},
+}
+"""Of the responder, so that each scenario is possible."""
 
 
 def _certificate() -> InitiatorConfig:
@@ -59,12 +76,34 @@ def _hybrid() -> InitiatorConfig:
     return config
 
 
+def _device_and_user() -> InitiatorConfig:
+    config = mschapv2()
+    return replace(_certificate(), eap=config.eap, user_identity=Identification.fqdn("alice"))
+
+
+def _site() -> InitiatorConfig:
+    return InitiatorConfig(
+        identity=_BRANCH,
+        pre_shared_key=_SITE_KEY,
+        ask_ipv4=False,
+        initiator_selectors=_EVERYTHING,
+        responder_selectors=_EVERYTHING,
+    )
+
+
 SCENARIOS = (
     Scenario("EAP-MSCHAPv2", mschapv2),
     Scenario("EAP-TLS", lambda: InitiatorConfig(eap=peer_of(house().laptop)), ("tls",)),
     Scenario("certificate", _certificate),
     Scenario("fragmented certificate", _fragmented),
     Scenario("additional key exchanges", _hybrid),
+    Scenario("device and user", _device_and_user),
+    Scenario(
+        "EAP alone", lambda: InitiatorConfig(eap=peer_of(house().laptop), announce_eap_only=True), methods=("tls",)
+    ),
+    Scenario("site", _site, networks=(IPv4Network("10.20.0.0/16"), IPv6Network("fd20::/64"))),
+    Scenario("post-quantum pre-shared key", lambda: replace(_certificate(), ppk=(_PPK_NAME, _PPK))),
+    Scenario("childless", lambda: replace(mschapv2(), childless=True)),
 )
 
 _HYBRID_ESP = offers.esp_proposal(1, [(Encr.AES_GCM_16, 256)], groups=[Group.CURVE25519])

@@ -2,6 +2,7 @@
 
 codec        a datagram in the clear: header, chain, every payload parser; what parses must come out the same again
 handshake    a script of an insider's messages to a responder, from IKE_SA_INIT to the established SA
+authentication   the same with each of the ways to sign in, and a gateway that allows all of them
 established  a script for both ends of an SA that is up: rekeyings, deletes, bad messages under the right keys,
              lost, doubled and reordered datagrams, time
 fragments    a script of fragments of one SA, all of them authentic
@@ -24,18 +25,21 @@ from gateway.ike.fragments import MAX_FRAGMENTS, MAX_REASSEMBLED_BYTES
 from gateway.ike.message import Header, chain, parse_payloads
 from gateway.ike.path import Path
 from gateway.ike.payloads.auth import Auth
+from gateway.ike.payloads.auth_methods import announcements_to_bytes, parse_announcements
 from gateway.ike.payloads.certificate import Certificate, CertificateRequest
 from gateway.ike.payloads.configuration import Configuration
 from gateway.ike.payloads.delete import Delete
 from gateway.ike.payloads.identification import Identification
 from gateway.ike.payloads.ke import KeyExchange
 from gateway.ike.payloads.notify import Notify
+from gateway.ike.payloads.ppk import find_ppk
 from gateway.ike.payloads.security_association import parse_proposals, proposals_to_bytes
 from gateway.ike.selectors import parse_selectors, selectors_to_bytes
 from gateway.ike.states import State
-from tests.peers.initiator import Initiator
+from tests.fuzz.scenarios import AUTHENTICATION, SCENARIOS
+from tests.peers.initiator import Initiator, InitiatorConfig
 from tests.unit.gateway.ike.pair import End, Pair
-from tests.unit.gateway.ike.wire import GATEWAY, Wire, mschapv2, responder_config
+from tests.unit.gateway.ike.wire import GATEWAY, Aaa, Wire, mschapv2, responder_config
 
 CORPUS = FilePath(__file__).with_name("corpus")
 """Inputs to be replayed, in a folder for each target."""
@@ -103,13 +107,35 @@ def codec(data: bytes) -> None:
             except IkeError:
                 continue
             assert parse(encode(value)) == value
+            if isinstance(value, Notify):
+                _notification(value.data)
+
+
+def _notification(data: bytes) -> None:
+    """What the data of any notification would be as that of one which has a form."""
+    try:
+        announced = parse_announcements(data)
+    except IkeError:
+        return
+    assert parse_announcements(announcements_to_bytes(announced)) == announced
+    assert find_ppk(data, {data[1:]: b"key"}) == (b"key" if data[:1] == b"\x02" else None)
 
 
 def handshake(data: bytes) -> None:
     """An insider's script, message by message: as it should be, changed inside, doubled, late."""
+    _sign_in(Script(data), Wire(responder_config(), seed=7), mschapv2())
+
+
+def authentication(data: bytes) -> None:
+    """The same, in a way to sign in that the script names."""
     script = Script(data)
-    wire = Wire(responder_config(), seed=7)
-    client = wire.client(mschapv2(), local=Path("198.51.100.1", 500, GATEWAY, 500))
+    scenario = SCENARIOS[script.number(len(SCENARIOS))]
+    aaa = Aaa(methods=scenario.methods, peer_networks=scenario.networks)
+    _sign_in(script, Wire(responder_config(**AUTHENTICATION), aaa=aaa, seed=7), scenario.client())
+
+
+def _sign_in(script: Script, wire: Wire, config: InitiatorConfig) -> None:
+    client = wire.client(config, local=Path("198.51.100.1", 500, GATEWAY, 500))
     initiator = client.initiator
     initiator.start()
     for _ in range(MAX_STEPS):
@@ -273,6 +299,7 @@ def _changed(script: Script, datagram: bytes) -> bytes:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "codec": codec,
     "handshake": handshake,
+    "authentication": authentication,
     "established": established,
     "fragments": fragments,
 }

@@ -28,7 +28,7 @@ class Announcement:
     def to_bytes(self) -> bytes:
         """Encode: two bytes for a method without certificates, three and more for the others."""
         body = bytes((self.method,))
-        if self.method != AuthMethod.SHARED_KEY_MIC:
+        if self.method != AuthMethod.SHARED_KEY_MIC or self.cert_link or self.algorithm:
             body += bytes((self.cert_link,)) + self.algorithm
         return bytes((1 + len(body),)) + body
 
