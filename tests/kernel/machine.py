@@ -51,6 +51,7 @@ class Guest:
         time_travel: bool = False,
         memory_bytes: int = MEMORY_BYTES,
         shown: Sequence[Path] = (),
+        cpu: int | None = None,
     ) -> None:
         """
         Args:
@@ -60,12 +61,14 @@ class Guest:
                 latencies; whatever polls makes it slow.
             memory_bytes: of the guest.
             shown: folders below `/tmp` or `/run` that the command needs; the guest's own are empty.
+            cpu: the one on which it runs; the guests of a process take turns where it is not given.
         """
         self._command = tuple(command)
         self._environment = {CACHE_VARIABLE: str(cache_directory()), **(environment or {})}
         self._time_travel = time_travel
         self._memory_bytes = memory_bytes
         self._shown = {CHECKOUT, Path(sys.prefix), Path(sys.base_prefix), cache_directory(), *shown}
+        self._cpu = _next_cpu() if cpu is None else cpu
         self._stack = contextlib.ExitStack()
         self._process: Process | None = None
         self.results = Path()
@@ -162,7 +165,7 @@ class Guest:
             arguments += ["time-travel", f"{TIME_TRAVEL_VARIABLE}=1"]
         self._process = Process(
             # On one CPU: kernel and process hand over to each other at each system call, twice as fast on the same.
-            [*_CONTAINED, "taskset", "--cpu-list", str(_next_cpu()), str(kernel), *arguments],
+            [*_CONTAINED, "taskset", "--cpu-list", str(self._cpu), str(kernel), *arguments],
             log_file=self.results / "console.log",
             env={"PATH": os.environ["PATH"], "TMPDIR": str(self._memory_folder())},
         )

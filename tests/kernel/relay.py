@@ -39,6 +39,8 @@ _POLL_S = 0.02
 class Kind:
     """Tests of one kind share a guest: what `pytest.mark.guest(...)` of their module says."""
 
+    name: str = ""
+    """Tells guests apart that are otherwise alike: two run side by side."""
     time_travel: bool = False
 
 
@@ -66,6 +68,7 @@ class _Run:
     """A guest, and what it has reported so far."""
 
     guest: Guest
+    cpu: int
     read_characters: int = 0
     reports: dict[str, list[pytest.TestReport]] = field(default_factory=dict)
     """By node id, the phases that are done."""
@@ -89,7 +92,7 @@ class HostRelay:
         self._wanted: dict[Kind, list[str]] = {}
         self._limits: dict[str, float] = {}
         self._runs: dict[Kind, _Run] = {}
-        self._begun = False
+        self._started: set[Kind] = set()
         self._hopeless: dict[Kind, str] = {}
         """Kinds whose guest ended before any test, and why: none of them will do better."""
 
@@ -138,14 +141,12 @@ class HostRelay:
             yield _failure(item, reason)
             return
         limit_s = self._limits.get(item.nodeid, DEFAULT_LIMIT_S) + GRACE_S
-        self._begin()
-        run = self._runs.get(kind)
-        if run is None:
-            run = self._runs[kind] = self._start(kind, item.nodeid)
+        run = self._runs.get(kind) or self._start(kind, item.nodeid)
         if not run.reports:
             limit_s += START_LIMIT_S
         deadline = time.monotonic() + limit_s
         while not run.finished(item.nodeid) and run.guest.running and time.monotonic() < deadline:
+            self._start_more()
             time.sleep(_POLL_S)
             self._read(run)
         self._read(run)
@@ -160,24 +161,34 @@ class HostRelay:
         elif item.nodeid == self._wanted[kind][-1]:
             self._end(kind)
 
-    def _begin(self) -> None:
-        """With the first test, boot the guests of all kinds, where each has a CPU for itself."""
-        if not self._begun and len(os.sched_getaffinity(0)) >= len(self._wanted):
-            for kind, wanted in self._wanted.items():
-                self._runs[kind] = self._start(kind, wanted[0])
-        self._begun = True
+    def _start_more(self) -> None:
+        """Boot guests of kinds whose turn comes later, while there is a CPU for each."""
+        for kind, wanted in self._wanted.items():
+            if kind not in self._started and self._guests_by_cpu()[0][0] == 0:
+                self._start(kind, wanted[0])
 
     def _start(self, kind: Kind, first: str) -> _Run:
         """Boot a guest for this test and those of its kind that come after it."""
+        self._started.add(kind)
         wanted = self._wanted[kind]
         root = self._config.rootpath
         options = ["-q", "-p", "no:cacheprovider", f"--rootdir={root}", "-c", str(self._config.inipath)]
         tests = [str(root / node_id) for node_id in wanted[wanted.index(first) :]]
+        _, cpu = self._guests_by_cpu()[0]
         guest = Guest(
-            [sys.executable, "-P", "-m", "pytest", *options, *tests], time_travel=kind.time_travel, shown=[root]
+            [sys.executable, "-P", "-m", "pytest", *options, *tests],
+            time_travel=kind.time_travel,
+            shown=[root],
+            cpu=cpu,
         )
         guest.__enter__()
-        return _Run(guest)
+        run = self._runs[kind] = _Run(guest, cpu)
+        return run
+
+    def _guests_by_cpu(self) -> list[tuple[int, int]]:
+        """How many guests run on each CPU, and which one it is; the idlest first."""
+        taken = [run.cpu for run in self._runs.values() if run.guest.running]
+        return sorted((taken.count(cpu), cpu) for cpu in os.sched_getaffinity(0))
 
     def _read(self, run: _Run) -> None:
         file = run.guest.results / _REPORTS

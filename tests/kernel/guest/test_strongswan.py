@@ -20,26 +20,13 @@ from tests.lab.topology import (
     INSIDE_IPV6,
     NAT_IPV4,
     Site,
-    build_site,
 )
 from tests.lab.xfrm import kernel_sas, packets_to, policies
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.guest(name="without the gateway")]
 
 GATEWAY_NAME = "gateway.lab.test"
 SUITES = "aes256gcm16-esn,aes256-sha256-esn,chacha20poly1305-esn"
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    """Of its own: in the one of the guest, the product is the gateway."""
-    with Lab() as lab:
-        yield lab
-
-
-@pytest.fixture(scope="module")
-def site(lab: Lab) -> Site:
-    return build_site(lab)
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ from tests.kernel.guest.planes import (
 from tests.lab.namespaces import Lab
 from tests.lab.xfrm import kernel_sas, policies
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.guest(name="without the gateway")]
 
 ACQUIRE_GROUP = 1
 DATAGRAM_BYTES = 20 + 8 + 100

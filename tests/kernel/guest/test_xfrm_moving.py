@@ -32,7 +32,7 @@ from tests.kernel.guest.planes import (
 from tests.lab.namespaces import Lab
 from tests.lab.xfrm import kernel_sas, policies
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.guest(name="without the gateway")]
 
 PLAIN = child_sa(udp=False).endpoints
 IN_UDP = child_sa().endpoints

@@ -38,7 +38,7 @@ from tests.kernel.guest.planes import (
 from tests.lab.namespaces import Lab, Namespace
 from tests.lab.xfrm import kernel_sas, policies
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.guest(name="without the gateway")]
 
 OTHERS_STATE = ("src", "192.0.2.7", "dst", "192.0.2.8", "proto", "esp", "spi", "0x77")
 OTHERS_KEY = ("aead", "rfc4106(gcm(aes))", "0x" + "5a" * 20, "128")

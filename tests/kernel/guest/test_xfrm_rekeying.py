@@ -25,7 +25,7 @@ from tests.kernel.guest.planes import (
 from tests.lab.namespaces import Lab
 from tests.lab.xfrm import kernel_sas, policies
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.guest(name="without the gateway")]
 
 OTHER_SERVER = "10.1.7.10"
 

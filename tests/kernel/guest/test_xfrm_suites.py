@@ -22,7 +22,7 @@ from tests.kernel.guest.planes import (
 from tests.lab.namespaces import Lab
 from tests.lab.xfrm import kernel_sas
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.guest(name="without the gateway")]
 
 SUITES = [
     EspSuite(EspCipher.AES_GCM_16, 128, EspIntegrity.NONE, False),
