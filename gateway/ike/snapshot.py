@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from ipaddress import ip_address
 from typing import Any
 
 from gateway.ike.child import Child
 from gateway.ike.config import ResponderConfig
 from gateway.ike.constants import Encr, Group, Integ, Prf
 from gateway.ike.errors import InvalidSyntax
+from gateway.ike.exchanges import extensions
+from gateway.ike.exchanges.mobike import Mobility
+from gateway.ike.exchanges.redirect import Willing
 from gateway.ike.keymat import ChildKeys, IkeKeys, child_key_sizes, ike_key_sizes
 from gateway.ike.path import Path
+from gateway.ike.payloads.redirect import GatewayId
 from gateway.ike.proposals import ChildSuite, IkeSuite
 from gateway.ike.sa import IkeSa, Owner
 from gateway.ike.selectors import parse_selectors, selectors_to_bytes
@@ -23,7 +28,7 @@ from gateway.ike.states import State
 from gateway.ike.timers import Timer
 from gateway.ike.window import Answered
 
-VERSION = 3
+VERSION = 4
 _SPI_BYTES = 8
 _KEY_FIELDS = ("d", "ai", "ar", "ei", "er", "pi", "pr")
 
@@ -40,8 +45,11 @@ def snapshot(sa: IkeSa, now: float) -> bytes:
     """
     if sa.state is not State.ESTABLISHED or sa.keys is None or sa.channel is None:
         raise SnapshotError("the SA is not established")
-    if sa.peer.in_progress or sa.own.message_id is not None or sa.unfinished:
+    if sa.peer.in_progress or sa.peer.has_gap or sa.own.message_id is not None or sa.unfinished:
         raise SnapshotError("an exchange is under way")
+    mobility = sa.mobility
+    if mobility is not None and mobility.held is not None:
+        raise SnapshotError("the peer has not shown yet that it receives where it is")
     suite, session_until = sa.suite, sa.timers.get(Timer.SESSION_END)
     record: dict[str, Any] = {
         "version": VERSION,
@@ -52,6 +60,9 @@ def snapshot(sa: IkeSa, now: float) -> bytes:
         "path": list(sa.path),
         "nat": [sa.nat_local, sa.nat_remote],
         "fragments": sa.peer_fragments,
+        "window": sa.peer.window,
+        "mobility": None if mobility is None else [mobility.last_update + 1, *mobility.peer_addresses],
+        "redirect": _redirect_record(sa.willing),
         "client": sa.client,
         "peer_identity": sa.peer_identity,
         "peer_next_id": sa.peer.next_id,
@@ -103,6 +114,17 @@ def _restore(
     sa.peer_fragments = bool(record["fragments"])
     sa.use_keys(IkeKeys(*_sized(record["keys"], ike_key_sizes(suite))))
     sa.nat_local, sa.nat_remote = map(bool, record["nat"])
+    extensions.widen_window(sa, _number(record["window"]))
+    if record["mobility"] is not None:
+        next_update, *addresses = record["mobility"]
+        sa.mobility = Mobility(
+            tuple(str(ip_address(_text(a))) for a in addresses), last_update=_number(next_update) - 1
+        )
+    if record["redirect"] is not None:
+        sa.willing = Willing(())
+        sa.willing.is_willing = True
+        if record["redirect"]:
+            sa.willing.came_from, _ = GatewayId.parse(bytes.fromhex(record["redirect"]))
     sa.client, sa.peer_identity = _text(record["client"]), _text(record["peer_identity"])
     sa.peer.next_id = _number(record["peer_next_id"])
     for message_id, request, response in record["answered"]:
@@ -113,6 +135,13 @@ def _restore(
     left_s = record["session_left_s"]
     sa.resume(now - record["quiet_s"], None if left_s is None else now + left_s, now)
     return sa
+
+
+def _redirect_record(willing: Willing | None) -> str | None:
+    """The gateway that sent the peer here, empty where none did; None where it does not understand REDIRECT."""
+    if willing is None or not willing.is_willing:
+        return None
+    return "" if willing.came_from is None else willing.came_from.to_bytes().hex()
 
 
 def _child_record(child: Child) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class PeerRequests:
             order in which they come, and so many answers are kept.
     """
 
-    __slots__ = ("_ahead", "_answered", "_open", "_window", "current", "current_path", "next_id")
+    __slots__ = ("_ahead", "_answered", "_open", "current", "current_path", "next_id", "window")
 
     def __init__(self, next_id: int = 0, window: int = 1) -> None:
         self.next_id = next_id
@@ -47,7 +47,8 @@ class PeerRequests:
         """The id of the request that was begun last."""
         self.current_path: Path | None = None
         """Where it came from."""
-        self._window = window
+        self.window = window
+        """How many requests the peer may have outstanding."""
         self._ahead: set[int] = set()
         """Ids above `next_id` that have come."""
         self._open: dict[int, tuple[bytes, Path | None]] = {}
@@ -57,6 +58,11 @@ class PeerRequests:
     def in_progress(self) -> bool:
         """A request was begun and is not answered yet."""
         return bool(self._open)
+
+    @property
+    def has_gap(self) -> bool:
+        """A request has come, and not all that have lower ids."""
+        return bool(self._ahead)
 
     @property
     def answered(self) -> dict[int, Answered]:
@@ -70,7 +76,7 @@ class PeerRequests:
         if message_id in self._answered:
             return Verdict.ANSWERED
         lowest_unanswered = min(self._open, default=self.next_id)
-        if self.next_id <= message_id < lowest_unanswered + self._window:
+        if self.next_id <= message_id < lowest_unanswered + self.window:
             return Verdict.NEW
         return Verdict.STALE
 
@@ -93,13 +99,13 @@ class PeerRequests:
         """A request was answered with these bytes; returns where they go."""
         request, path = self._open.pop(message_id)
         self._answered[message_id] = Answered(request, tuple(response))
-        for old in [old for old in self._answered if old < self.next_id - self._window]:
+        for old in [old for old in self._answered if old < self.next_id - self.window]:
             del self._answered[old]
         return path
 
     def widen(self, window: int) -> None:
         """Let the peer have more requests outstanding, since it is told so now (section 2.3)."""
-        self._window = max(self._window, window)
+        self.window = max(self.window, window)
 
     def response_to(self, message_id: int, datagram: bytes) -> tuple[bytes, ...]:
         """What a retransmission gets; nothing where it is not the request that was answered under its id."""

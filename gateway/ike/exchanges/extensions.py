@@ -35,8 +35,13 @@ def announcement(sa: IkeSa) -> list[tuple[PayloadType, bytes]]:
         payloads.append(ticket_requests.answer(sa))
     window = sa.config.window_size
     if window > 1:
-        sa.peer.widen(window)
-        if sa.channel is not None:
-            sa.channel.window = window
+        widen_window(sa, window)
         payloads.append(notify_payload(NotifyType.SET_WINDOW_SIZE, window.to_bytes(4, "big")))
     return payloads
+
+
+def widen_window(sa: IkeSa, window: int) -> None:
+    """The peer may have so many requests outstanding (RFC 7296 section 2.3)."""
+    sa.peer.widen(window)
+    if sa.channel is not None:
+        sa.channel.window = sa.peer.window

@@ -10,15 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.ike.constants import Encr, ExchangeType, Group, Integ, Prf
+from gateway.ike.constants import Encr, ExchangeType, Group, Integ, NotifyType, Prf
 from gateway.ike.events import CloseCause
+from gateway.ike.exchanges.mobike import Mobility
 from gateway.ike.path import Path
+from gateway.ike.payloads.notify import notify_payload
+from gateway.ike.payloads.redirect import GatewayId
 from gateway.ike.proposals import ChildSuite, IkeSuite
 from gateway.ike.sa import IkeSa
 from gateway.ike.selectors import TrafficSelector
 from gateway.ike.snapshot import SnapshotError, restore, snapshot
 from gateway.ike.states import State
 from tests.peers.initiator import InitiatorConfig, Phase
+from tests.peers.mobike import MobileInitiator, address_payload
 from tests.unit.gateway.ike.test_sign_in import by_certificate
 from tests.unit.gateway.ike.wire import GATEWAY, Client, Wire, everything, mschapv2, responder_config
 
@@ -49,6 +53,9 @@ def facts(sa: IkeSa) -> dict[str, Any]:
         **{name: getattr(sa, name) for name in names},
         "peer": (sa.peer.next_id, sa.peer.answered),
         "own": (sa.own.next_id, sa.own.message_id),
+        "mobility": sa.mobility,
+        "window": (sa.peer.window, sa.channel.window if sa.channel is not None else None),
+        "redirect": (sa.willing.came_from,) if sa.willing is not None and sa.willing.is_willing else None,
     }
 
 
@@ -116,6 +123,36 @@ def test_a_retransmission_of_the_last_request_is_answered_from_the_restored_cach
     sent = len(wire.from_gateway)
     wire.retransmit(client)
     assert wire.from_gateway[sent:] == [last_response]
+
+
+@pytest.mark.parametrize("came_from", ["", "gateway-2.example", "192.0.2.9", "2001:db8::9"])
+def test_what_the_peer_can_do_is_kept(came_from: str) -> None:
+    wire = Wire(responder_config(window_size=4))
+    client = wire.client(initiator=MobileInitiator)
+    initiator = client.initiator
+    assert isinstance(initiator, MobileInitiator)
+    initiator.announced.append(address_payload("198.51.100.50"))
+    if came_from:
+        redirected = notify_payload(NotifyType.REDIRECTED_FROM, GatewayId.of(came_from).to_bytes())
+        initiator.first_notifies.append(redirected)
+    else:
+        initiator.first_notifies.append(notify_payload(NotifyType.REDIRECT_SUPPORTED))
+    initiator.start()
+    wire.run()
+    before = facts(wire.sa)
+    assert (before["mobility"], before["window"]) == (Mobility(("198.51.100.50",)), (4, 4))
+    assert before["redirect"] == (GatewayId.of(came_from) if came_from else None,)
+    sa = restart(wire)
+    assert facts(sa) == before
+    # It moves, and an older update would be known as such.
+    client.outer = Path(GATEWAY, 500, "198.51.100.99", 500)
+    initiator.move(Path("198.51.100.99", 500, GATEWAY, 500))
+    wire.run()
+    assert (sa.path, sa.esp.path) == (client.outer, client.outer)
+    assert sa.mobility is not None
+    assert sa.mobility.last_update == initiator.message_id - 1
+    moved = facts(sa)
+    assert facts(restart(wire)) == moved
 
 
 def test_a_connection_that_was_lost_in_the_meantime_is_noticed() -> None:
@@ -200,6 +237,29 @@ class TestQuietMoments:
         wire.filter = everything
         wire.advance(wire.config.retransmit_timeouts_s[0])
         snapshot(wire.sa, wire.now)
+
+    def test_not_while_a_client_that_has_moved_is_asked_whether_it_is_there(self) -> None:
+        wire = Wire()
+        client = wire.client(initiator=MobileInitiator)
+        client.initiator.start()
+        wire.run()
+        assert isinstance(client.initiator, MobileInitiator)
+        client.initiator.move(Path("198.51.100.99", 500, GATEWAY, 500))
+        client.outer = Path(GATEWAY, 500, "198.51.100.99", 500)
+        wire.filter = lambda to_gateway, batch: batch if to_gateway else []
+        wire.run()
+        with pytest.raises(SnapshotError):
+            snapshot(wire.sa, wire.now)
+
+    def test_not_while_an_earlier_request_is_missing(self) -> None:
+        wire = Wire(responder_config(window_size=2))
+        client = wire.connect()
+        channel, ahead = client.initiator.channel, client.initiator.message_id + 1
+        assert channel is not None
+        for datagram in channel.seal(ExchangeType.INFORMATIONAL, ahead, [], response=False):
+            wire.inject(datagram, client.outer)
+        with pytest.raises(SnapshotError):
+            snapshot(wire.sa, wire.now)
 
     def test_not_when_it_is_over(self) -> None:
         wire = Wire()

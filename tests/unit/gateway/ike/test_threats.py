@@ -64,7 +64,8 @@ Authentication and state:
 - CVE-2018-16151, CVE-2018-16152, signatures of which only a part is looked at:
   test_forgeries::TestSignatures::test_padding
 - CVE-2018-17540, CVE-2017-11185, CVE-2026-14957, RSA keys that are none:
-  test_forgeries::TestSignatures::test_exponents, test_authentication::TestWeakKeys, pki/test_keys::test_refuses_bad_rsa
+  test_forgeries::TestSignatures::test_exponents, test_authentication::TestWeakKeys,
+  pki/test_keys::test_refuses_bad_rsa
 - CVE-2013-2944, an error taken for success: test_authentication::TestVerifying
 - CVE-2026-35331, name constraints in other letters: pki/test_foreign::TestNameConstraints
 - paths that are none, and lists of revocation by the wrong one: pki/test_verification::TestPath,
