@@ -349,9 +349,10 @@ class IkeSa:
         """Ask the peer whether it is alive, unless something came from it lately (RFC 7296 section 2.4)."""
         if self.state is not State.ESTABLISHED or self.own.message_id is not None:
             return
-        quiet_since = max(self.last_received, last_esp_in_s)
-        if now - quiet_since < self.config.dpd_interval_s:
-            self.timers.set(Timer.LIVENESS, quiet_since + self.config.dpd_interval_s)
+        # Compared as it is set: what rounding makes of a difference could be due again at once, for ever.
+        due = max(self.last_received, last_esp_in_s) + self.config.dpd_interval_s
+        if now < due:
+            self.timers.set(Timer.LIVENESS, due)
             return
         self.initiate(informational.Liveness(), now)
 

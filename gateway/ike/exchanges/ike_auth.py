@@ -113,6 +113,7 @@ def _parse_first(sa: IkeSa, payloads: Payloads, notifies: Notifies) -> IkeAuth:
     idi_body = payloads.require(PayloadType.IDI)
     sa.peer_identity = str(Identification.parse(idi_body))
     childless = all(payloads.first(payload) is None for payload in _CHILD_PAYLOADS)
+    proves = payloads.first(PayloadType.AUTH) is not None
     proposals = () if childless else parse_proposals(payloads.require(PayloadType.SA))
     cp_body = payloads.first(PayloadType.CP)
     configuration = Configuration.parse(cp_body) if cp_body is not None else None
@@ -132,10 +133,8 @@ def _parse_first(sa: IkeSa, payloads: Payloads, notifies: Notifies) -> IkeAuth:
         configuration=configuration,
         initial_contact=notifies.has(NotifyType.INITIAL_CONTACT),
         wish=_proof_wish(sa, payloads, notifies),
-        eap_only=sa.config.eap_only
-        and notifies.has(NotifyType.EAP_ONLY_AUTHENTICATION)
-        and payloads.first(PayloadType.AUTH) is None,
-        another_follows=notifies.has(NotifyType.ANOTHER_AUTH_FOLLOWS),
+        eap_only=sa.config.eap_only and notifies.has(NotifyType.EAP_ONLY_AUTHENTICATION) and not proves,
+        another_follows=notifies.has(NotifyType.ANOTHER_AUTH_FOLLOWS) and proves,
     )
 
 

@@ -49,6 +49,15 @@ class TestLiveness:
             ask(wire, initiator, ExchangeType.INFORMATIONAL)
         assert initiator.requests_seen == 0
 
+    def test_a_sum_that_is_rounded_down_is_not_due_for_ever(self) -> None:
+        """30 s after this moment is, as a difference of floats, a little less than 30 s after it."""
+        wire = Wire()
+        _, initiator = up(wire)
+        wire.last_esp_in_s = quiet_since = 1014.5599749248123
+        assert quiet_since + 30.0 - quiet_since < wire.config.dpd_interval_s == 30.0
+        wire.advance(quiet_since + 30.0 - wire.now)
+        assert initiator.requests_seen == 1
+
     def test_a_dead_client_is_given_up_by_the_schedule(self) -> None:
         wire = Wire()
         up(wire)

@@ -20,7 +20,7 @@ from tests.unit.aaa.eap.conversation import peer_of
 from tests.unit.gateway.ike.test_refusals import assert_refused, run
 from tests.unit.gateway.ike.test_sign_in import assert_up, by_certificate
 from tests.unit.gateway.ike.variants import Corrupted, Listening, added
-from tests.unit.gateway.ike.wire import PASSWORD, Aaa, Client, Wire
+from tests.unit.gateway.ike.wire import PASSWORD, Aaa, Client, Wire, mschapv2
 
 USER = Identification.fqdn("alice")
 
@@ -162,6 +162,12 @@ class TestOtherThanAnnounced:
         go_on(wire, client)
         assert_refused(wire, client, "AUTHENTICATION_FAILED")
         assert "another authentication after EAP" in wire.failures[0][1]
+
+    def test_announced_before_there_is_a_first_one(self) -> None:
+        """The notification belongs to an AUTH; beside EAP that has not begun, it is passed over."""
+        wire = Wire()
+        client = run(wire, mschapv2(), added(notify_payload(NotifyType.ANOTHER_AUTH_FOLLOWS)))
+        assert_up(wire, client)
 
     def test_none_though_it_was_announced(self) -> None:
         """The device alone does not get in by saying that its user would follow."""
