@@ -71,6 +71,9 @@ CATALOGUE: dict[str, Entry] = {
     "authentication-failed": Entry(
         Cause.CREDENTIAL, ("Choose EAP or a certificate in the client, and check that key and certificate match.",)
     ),
+    "signature-refused": Entry(
+        Cause.CLIENT_CERTIFICATE, ("Check that the client's key belongs to its certificate.",)
+    ),
     "psk-refused": Entry(
         Cause.CREDENTIAL,
         ("Choose EAP or a certificate in the client: pre-shared keys are for other sites' gateways only.",),

@@ -47,8 +47,6 @@ def cause_of(evidence: Evidence, code: str) -> Cause:
         return parting(evidence).cause
     if code == "authentication-failed" and evidence.is_resumed:
         return Cause.RESUMPTION
-    if code == "authentication-failed" and evidence.state is State.AUTHORISING:
-        return Cause.CLIENT_CERTIFICATE
     return CATALOGUE.get(code, UNKNOWN).cause
 
 

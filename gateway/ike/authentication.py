@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from gateway.ike.constants import AuthMethod, HashAlgorithm, Prf
 from gateway.ike.crypto.prf import prf
-from gateway.ike.errors import AuthenticationFailed
+from gateway.ike.errors import AuthenticationFailed, SignatureRefused
 from gateway.ike.payloads.auth import Auth
 from gateway.ike.payloads.auth_methods import Announcement
 
@@ -282,7 +282,7 @@ def _pss_padding(digest: hashes.HashAlgorithm) -> padding.PSS:
 
 
 def verify_signature(auth: Auth, key: PublicKeyTypes, octets: bytes, announced_hashes: bool) -> None:
-    """Check an AUTH payload by signature against a key whose certificate is trusted already.
+    """Check an AUTH payload by signature; whether the key is whose it claims to be, is another question.
 
     Args:
         auth: the payload.
@@ -291,29 +291,29 @@ def verify_signature(auth: Auth, key: PublicKeyTypes, octets: bytes, announced_h
         announced_hashes: whether the peer speaks RFC 7427; then RSA with SHA-1 (method 1) is a downgrade.
 
     Raises:
-        AuthenticationFailed: weak key, unknown or unfit method, or a signature that does not verify.
+        SignatureRefused: weak key, unknown or unfit method, or a signature that does not verify.
     """
     if isinstance(key, rsa.RSAPublicKey):
         if key.key_size < MIN_RSA_BITS or key.public_numbers().e < MIN_RSA_EXPONENT:
-            raise AuthenticationFailed("RSA key too weak")
+            raise SignatureRefused("RSA key too weak")
     elif not isinstance(key, ec.EllipticCurvePublicKey | Ed25519PublicKey):
-        raise AuthenticationFailed("kind of key not supported")
+        raise SignatureRefused("kind of key not supported")
     try:
         if auth.method == AuthMethod.DIGITAL_SIGNATURE:
             _verify_digital_signature(auth.data, key, octets)
         elif auth.method == AuthMethod.RSA_SIGNATURE and isinstance(key, rsa.RSAPublicKey):
             if announced_hashes:
-                raise AuthenticationFailed("RSA with SHA-1 from a client that can do better (RFC 7427)")
+                raise SignatureRefused("RSA with SHA-1 from a client that can do better (RFC 7427)")
             key.verify(auth.data, octets, padding.PKCS1v15(), hashes.SHA1())  # noqa: S303
         elif isinstance(key, ec.EllipticCurvePublicKey):
             algorithm, method = _CURVE_HASH.get(key.curve.name, (None, None))
             if algorithm is None or auth.method != method:
-                raise AuthenticationFailed(f"AUTH method {auth.method} does not fit the key")
+                raise SignatureRefused(f"AUTH method {auth.method} does not fit the key")
             key.verify(_ecdsa_raw_to_der(auth.data, key.curve), octets, ec.ECDSA(_HASHES[algorithm]))
         else:
-            raise AuthenticationFailed(f"AUTH method {auth.method} does not fit the key")
+            raise SignatureRefused(f"AUTH method {auth.method} does not fit the key")
     except (InvalidSignature, UnsupportedAlgorithm, ValueError):
-        raise AuthenticationFailed("signature does not verify") from None
+        raise SignatureRefused("signature does not verify") from None
 
 
 def _digital_signature(identifier: bytes, signature: bytes) -> Auth:
@@ -327,7 +327,7 @@ def _verify_digital_signature(
     identifier, signature = data[1:end], data[end:]
     if isinstance(key, Ed25519PublicKey):
         if identifier != _ED25519:
-            raise AuthenticationFailed("signature algorithm does not fit the Ed25519 key")
+            raise SignatureRefused("signature algorithm does not fit the Ed25519 key")
         key.verify(signature, octets)
     elif isinstance(key, rsa.RSAPublicKey):
         if (algorithm := _PKCS1_HASH.get(identifier)) is not None:
@@ -336,11 +336,11 @@ def _verify_digital_signature(
             digest = _HASHES[algorithm]
             key.verify(signature, octets, _pss_padding(digest), digest)
         else:
-            raise AuthenticationFailed("signature algorithm not allowed for an RSA key")
+            raise SignatureRefused("signature algorithm not allowed for an RSA key")
     else:
         algorithm = _ECDSA_HASH.get(identifier)
         if algorithm is None:
-            raise AuthenticationFailed("signature algorithm not allowed for an ECDSA key")
+            raise SignatureRefused("signature algorithm not allowed for an ECDSA key")
         key.verify(signature, octets, ec.ECDSA(_HASHES[algorithm]))
 
 
@@ -354,5 +354,5 @@ def _ecdsa_der_to_raw(signature: bytes, curve: ec.EllipticCurve) -> bytes:
 def _ecdsa_raw_to_der(signature: bytes, curve: ec.EllipticCurve) -> bytes:
     size = (curve.key_size + 7) // 8
     if len(signature) != 2 * size:
-        raise AuthenticationFailed("ECDSA signature of the wrong length")
+        raise SignatureRefused("ECDSA signature of the wrong length")
     return encode_dss_signature(int.from_bytes(signature[:size], "big"), int.from_bytes(signature[size:], "big"))

@@ -76,6 +76,12 @@ class PskRefused(AuthenticationFailed):
     code = "psk-refused"
 
 
+class SignatureRefused(AuthenticationFailed):
+    """The peer's signature is not one by the key of its certificate, or not made as we take it."""
+
+    code = "signature-refused"
+
+
 class TsUnacceptable(IkeError):
     """Nothing is left of the offered traffic selectors."""
 

@@ -54,7 +54,9 @@ class EapReceived:
 
 @dataclass(slots=True)
 class CertificateReceived:
-    """Ask whether this chain (end entity first) may enter, then call `authorised` or `refuse`."""
+    """The peer has the key of this chain's first certificate: ask whether it may enter, then call `authorised` or
+    `refuse`.
+    """
 
     sa: IkeSa
     chain_der: tuple[bytes, ...]

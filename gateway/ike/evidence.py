@@ -98,7 +98,7 @@ def evidence_of(sa: IkeSa) -> Evidence:
         found.child_proposals = auth.proposals
         found.initiator_selectors, found.responder_selectors = auth.initiator_selectors, auth.responder_selectors
         found.configuration = auth.configuration
-        found.by_eap = auth.auth is None
+        found.by_eap = auth.by_eap
         found.chain_der = auth.chain_der
     return found
 

@@ -60,7 +60,7 @@ def eap_failed(sa: IkeSa, packet: bytes, now: float) -> None:
 
 
 def authorised(sa: IkeSa, now: float) -> None:
-    """AAA lets the site peer in, or the holder of the certificate; then the signature decides who that is."""
+    """AAA lets the peer in, which has proved itself."""
     if sa.auth is not None and sa.state is State.AUTHORISING:
         sa.guard(lambda: ike_auth.authorised(sa), now)
 

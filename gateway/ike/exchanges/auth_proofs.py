@@ -17,7 +17,7 @@ from gateway.ike import authentication
 from gateway.ike.config import SitePeer
 from gateway.ike.constants import AuthMethod, CertEncoding, NotifyType, PayloadType
 from gateway.ike.credential_choice import choose_credential
-from gateway.ike.errors import AuthenticationFailed, PpkRefused, PskRefused
+from gateway.ike.errors import AuthenticationFailed, PpkRefused, PskRefused, SignatureRefused
 from gateway.ike.exchanges.auth_state import IkeAuth, Notifies
 from gateway.ike.keymat import IkeKeys, mix_ppk
 from gateway.ike.payloads.auth import Auth
@@ -36,13 +36,13 @@ OutPayload = tuple[PayloadType, bytes]
 # --- The peer's ---------------------------------------------------------------------------------------------
 
 
-def verify_signature(sa: IkeSa, state: IkeAuth, auth: Auth) -> None:
-    """The chain is trusted and its holder may enter: is this its holder? Raises AuthenticationFailed."""
+def verify_signature(sa: IkeSa, state: IkeAuth, auth: Auth, notifies: Notifies) -> None:
+    """Is the peer the holder of its certificate, trusted or not? Raises SignatureRefused."""
     try:
         key = x509.load_der_x509_certificate(state.chain_der[0]).public_key()
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
-        raise AuthenticationFailed("the client's certificate can't be read") from None
-    auth = _apply_ppk(sa, state, auth, state.auth_notifies)
+        raise SignatureRefused("the client's certificate can't be read") from None
+    auth = _apply_ppk(sa, state, auth, notifies)
     with _with_ppk_in_mind(state):
         authentication.verify_signature(auth, key, _peer_octets(sa, state), bool(sa.peer_hashes))
 
@@ -54,13 +54,13 @@ def verify_eap(sa: IkeSa, state: IkeAuth, auth: Auth, notifies: Notifies) -> Non
         authentication.verify_shared_key(auth, sa.suite.prf, state.msk, _peer_octets(sa, state))
 
 
-def verify_site(sa: IkeSa, state: IkeAuth, auth: Auth, site: SitePeer | None) -> SitePeer:
+def verify_site(sa: IkeSa, state: IkeAuth, auth: Auth, notifies: Notifies, site: SitePeer | None) -> SitePeer:
     """Does the peer hold the site's secret? For an identity of nobody's the work is the same.
 
     Raises:
         AuthenticationFailed: no.
     """
-    auth = _apply_ppk(sa, state, auth, state.auth_notifies)
+    auth = _apply_ppk(sa, state, auth, notifies)
     secret = site.secret if site is not None else _NOBODYS_SECRET
     matches = authentication.matches_shared_key(auth, sa.suite.prf, secret, _peer_octets(sa, state))
     if site is None or not matches:
@@ -109,7 +109,7 @@ def _with_ppk_in_mind(state: IkeAuth) -> Iterator[None]:
     except AuthenticationFailed as error:
         if not state.ppk_used or state.is_second:
             raise
-        raise AuthenticationFailed(f"{error}; the post-quantum pre-shared key may be another than ours") from None
+        raise type(error)(f"{error}; the post-quantum pre-shared key may be another than ours") from None
 
 
 def _peer_octets(sa: IkeSa, state: IkeAuth) -> bytes:

@@ -9,7 +9,6 @@ from gateway.ike.constants import NotifyType, PayloadType
 from gateway.ike.credential_choice import ProofWish
 from gateway.ike.errors import ClientGaveUp
 from gateway.ike.message import Payloads
-from gateway.ike.payloads.auth import Auth
 from gateway.ike.payloads.configuration import Configuration
 from gateway.ike.payloads.notify import Notify
 from gateway.ike.payloads.security_association import Proposal
@@ -63,12 +62,10 @@ class IkeAuth:
     configuration: Configuration | None
     initial_contact: bool
     wish: ProofWish
+    by_eap: bool
+    """The peer proves itself by EAP; else by signature or pre-shared key."""
     eap_only: bool = False
     """We prove ourselves by EAP as well, and by nothing else (RFC 5998)."""
-    auth: Auth | None = None
-    """The peer's, by signature or pre-shared key; None where it wants EAP."""
-    auth_notifies: Notifies = field(default_factory=lambda: Notifies({}))
-    """Of the request that brought it."""
     chain_der: tuple[bytes, ...] = ()
     childless: bool = False
     another_follows: bool = False

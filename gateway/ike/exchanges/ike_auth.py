@@ -97,23 +97,22 @@ def _begin(sa: IkeSa, payloads: Payloads, notifies: Notifies) -> None:
         return
     if sa.config.ppk_required and not sa.peer_takes_ppk:
         raise PpkRefused("the client uses no post-quantum pre-shared key, and one is required")
-    auth_body = payloads.first(PayloadType.AUTH)
-    if auth_body is None:
+    if state.by_eap:
         sa.move(Input.EAP_WANTED)
         sa.emit(EapStarted(sa, mutual=state.eap_only))
         return
-    state.auth, state.auth_notifies = Auth.parse(auth_body), notifies
-    if state.auth.method == AuthMethod.SHARED_KEY_MIC:
-        _begin_site(sa, state, state.auth)
+    auth = Auth.parse(payloads.require(PayloadType.AUTH))
+    if auth.method == AuthMethod.SHARED_KEY_MIC:
+        _begin_site(sa, state, auth, notifies)
     else:
-        _begin_certificate(sa, state, payloads)
+        _begin_certificate(sa, state, auth, payloads, notifies)
 
 
 def _parse_first(sa: IkeSa, payloads: Payloads, notifies: Notifies) -> IkeAuth:
     idi_body = payloads.require(PayloadType.IDI)
     sa.peer_identity = str(Identification.parse(idi_body))
     childless = all(payloads.first(payload) is None for payload in _CHILD_PAYLOADS)
-    proves = payloads.first(PayloadType.AUTH) is not None
+    by_eap = payloads.first(PayloadType.AUTH) is None
     proposals = () if childless else parse_proposals(payloads.require(PayloadType.SA))
     cp_body = payloads.first(PayloadType.CP)
     configuration = Configuration.parse(cp_body) if cp_body is not None else None
@@ -133,8 +132,9 @@ def _parse_first(sa: IkeSa, payloads: Payloads, notifies: Notifies) -> IkeAuth:
         configuration=configuration,
         initial_contact=notifies.has(NotifyType.INITIAL_CONTACT),
         wish=_proof_wish(sa, payloads, notifies),
-        eap_only=sa.config.eap_only and notifies.has(NotifyType.EAP_ONLY_AUTHENTICATION) and not proves,
-        another_follows=notifies.has(NotifyType.ANOTHER_AUTH_FOLLOWS) and proves,
+        by_eap=by_eap,
+        eap_only=by_eap and sa.config.eap_only and notifies.has(NotifyType.EAP_ONLY_AUTHENTICATION),
+        another_follows=not by_eap and notifies.has(NotifyType.ANOTHER_AUTH_FOLLOWS),
     )
 
 
@@ -165,14 +165,15 @@ def _proof_wish(sa: IkeSa, payloads: Payloads, notifies: Notifies) -> ProofWish:
 # --- A pre-shared key ---------------------------------------------------------------------------------------
 
 
-def _begin_site(sa: IkeSa, state: IkeAuth, auth: Auth) -> None:
+def _begin_site(sa: IkeSa, state: IkeAuth, auth: Auth, notifies: Notifies) -> None:
     sites = sa.config.site_peers
     if not sites:
         raise PskRefused("the client wants a pre-shared key, which is not accepted")
     if state.another_follows:
         raise AuthenticationFailed("the client wants a second authentication after a pre-shared key")
     identity = Identification.parse(state.idi_body)
-    site = verify_site(sa, state, auth, next((site for site in sites if site.identity == identity), None))
+    named = next((site for site in sites if site.identity == identity), None)
+    site = verify_site(sa, state, auth, notifies, named)
     sa.move(Input.SHARED_KEY)
     sa.emit(SitePeerProved(sa, site.name))
 
@@ -188,8 +189,7 @@ def _begin_resumed(sa: IkeSa, state: IkeAuth, ticket: Ticket, payloads: Payloads
     if payloads.first(PayloadType.CERT) is not None or state.another_follows:
         raise AuthenticationFailed("the client resumes an SA and wants to prove itself anew")
     state.idr_body = ticket.idr_body
-    state.auth = Auth.parse(payloads.require(PayloadType.AUTH))
-    verify_ticket(sa, state, state.auth)
+    verify_ticket(sa, state, Auth.parse(payloads.require(PayloadType.AUTH)))
     if sa.config.tickets is None or not sa.config.tickets.use(ticket):
         raise AuthenticationFailed("the client's ticket was used before")
     sa.move(Input.TICKET)
@@ -199,7 +199,7 @@ def _begin_resumed(sa: IkeSa, state: IkeAuth, ticket: Ticket, payloads: Payloads
 # --- Certificate --------------------------------------------------------------------------------------------
 
 
-def _begin_certificate(sa: IkeSa, state: IkeAuth, payloads: Payloads) -> None:
+def _begin_certificate(sa: IkeSa, state: IkeAuth, auth: Auth, payloads: Payloads, notifies: Notifies) -> None:
     certificates = [Certificate.parse(body) for body in payloads.all(PayloadType.CERT)]
 
     def of(encoding: CertEncoding) -> tuple[bytes, ...]:
@@ -208,6 +208,8 @@ def _begin_certificate(sa: IkeSa, state: IkeAuth, payloads: Payloads) -> None:
     state.chain_der = of(CertEncoding.X509_SIGNATURE)
     if not state.chain_der:
         raise AuthenticationFailed("the client signed, but sent no X.509 certificate")
+    # Before AAA looks at it: nobody makes us ask about the certificate of somebody else, or blame its holder.
+    verify_signature(sa, state, auth, notifies)
     sa.move(Input.CERTIFICATE)
     sa.emit(
         CertificateReceived(
@@ -221,17 +223,13 @@ def _begin_certificate(sa: IkeSa, state: IkeAuth, payloads: Payloads) -> None:
 
 
 def authorised(sa: IkeSa) -> None:
-    """AAA lets the holder of the certificate in, or who has proved itself; is it the holder?
+    """AAA lets in the peer, which has proved itself.
 
     Raises:
-        AuthenticationFailed: no.
+        AuthenticationFailed: the peer can't verify what any key of ours can make.
     """
-    state = sa.auth
-    if state is None or state.auth is None:
-        return
-    if not state.site_secret and sa.resumption.redeemed is None:
-        verify_signature(sa, state, state.auth)
-    _authenticated(sa, state)
+    if sa.auth is not None:
+        _authenticated(sa, sa.auth)
 
 
 # --- EAP ----------------------------------------------------------------------------------------------------
@@ -239,7 +237,7 @@ def authorised(sa: IkeSa) -> None:
 
 def _begin_second(sa: IkeSa, state: IkeAuth, payloads: Payloads) -> None:
     """The certificate was the device's; now its user (RFC 4739)."""
-    state.idi_body = payloads.require(PayloadType.IDI)
+    state.idi_body, state.by_eap = payloads.require(PayloadType.IDI), True
     Identification.parse(state.idi_body)
     if payloads.first(PayloadType.AUTH) is not None:
         raise AuthenticationFailed("the client's second authentication is not by EAP")
@@ -273,7 +271,7 @@ def _authenticated(sa: IkeSa, state: IkeAuth) -> None:
     state.proof = proof(sa, state)
     if state.another_follows and not state.is_second:
         sa.move(Input.ANOTHER_FOLLOWS)
-        payloads, state.proof, state.auth = state.proof, (), None
+        payloads, state.proof = state.proof, ()
         state.introduced = state.is_second = True
         sa.respond(ExchangeType.IKE_AUTH, payloads)
         return

@@ -186,7 +186,7 @@ class TestTheyHaveDifferentOnes:
         wire = gateway()
         made = run(wire, client(way, key=b"x" * 32, required=required))
         assert_refused(wire, made, "AUTHENTICATION_FAILED")
-        assert wire.failures == [("authentication-failed", f"signature does not verify{OTHER_KEY}")]
+        assert wire.failures == [("signature-refused", f"signature does not verify{OTHER_KEY}")]
 
     @pytest.mark.parametrize("required", [True, False])
     def test_nor_does_the_auth_of_eap(self, required: bool) -> None:
@@ -232,4 +232,4 @@ class TestDowngrade:
     def test_a_good_no_ppk_auth_does_not_help_a_bad_auth(self) -> None:
         wire = gateway()
         assert_refused(wire, run(wire, client("certificate"), Corrupted), "AUTHENTICATION_FAILED")
-        assert wire.failures == [("authentication-failed", f"signature does not verify{OTHER_KEY}")]
+        assert wire.failures == [("signature-refused", f"signature does not verify{OTHER_KEY}")]

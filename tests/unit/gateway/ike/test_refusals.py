@@ -15,7 +15,7 @@ from gateway.ike.constants import (
     Prf,
 )
 from gateway.ike.errors import InternalAddressFailure, TemporaryFailure
-from gateway.ike.events import CloseCause, FirstRequestRefused, SaEstablished
+from gateway.ike.events import CertificateReceived, CloseCause, FirstRequestRefused, SaEstablished
 from gateway.ike.payloads.auth import Auth
 from gateway.ike.payloads.identification import Identification
 from gateway.ike.payloads.notify import Notify
@@ -137,12 +137,14 @@ class TestCertificate:
         wire = Wire()
         client = run(wire, by_certificate(), Corrupted)
         assert_refused(wire, client, "AUTHENTICATION_FAILED")
-        assert wire.failures == [("authentication-failed", "signature does not verify")]
+        assert wire.failures == [("signature-refused", "signature does not verify")]
 
     def test_somebody_elses_certificate(self) -> None:
+        """AAA, which may look for its revocation far away and writes down who was refused, is not asked about it."""
         wire, config = Wire(), by_certificate("p256")
         config.private_key = client_credential("p384").private_key
         assert_refused(wire, run(wire, config), "AUTHENTICATION_FAILED")
+        assert wire.seen(CertificateReceived) == []
 
     def test_an_identity_that_was_not_signed(self) -> None:
         wire = Wire()
