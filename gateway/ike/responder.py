@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from core.rate import BucketTable, TokenBucket
+from gateway.ike import driver
 from gateway.ike.admission import admit
 from gateway.ike.config import ResponderConfig
 from gateway.ike.constants import IKE_HEADER_BYTES, IKE_VERSION, ExchangeType, Flag, NotifyType, PayloadType
@@ -94,7 +95,7 @@ class Responder:
         sa = self._sas.get(header.spi_r if header.from_initiator else header.spi_i)
         if sa is not None and sa.spi_i == header.spi_i and sa.spi_r == header.spi_r:
             if header.version >> 4 == IKE_VERSION >> 4:
-                sa.receive_datagram(header, data, path, now)
+                driver.receive_datagram(sa, header, data, path, now)
                 self.touch(sa)
                 return
         elif header.exchange in _FIRST_EXCHANGES and header.spi_r == _NO_SPI:
@@ -125,7 +126,7 @@ class Responder:
             due = sa.get_timer()
             try:
                 if due is not None and due <= now:
-                    sa.handle_timer(now)
+                    driver.handle_timer(sa, now)
             except Exception:
                 # A fault of ours in one SA must neither stop the others nor be tried again without a pause.
                 sa.scheduled_at = now + FAULT_PAUSE_S

@@ -1,7 +1,7 @@
-"""One IKE SA: keys, windows, timers and state; the exchanges do the rest.
+"""One IKE SA: keys, windows, timers and state; the driver brings what comes in, the exchanges do the rest.
 
-`receive_datagram` and `handle_timer` go in; datagrams and events come out through the owner (the `Responder`).
-Slow work leaves as an event and comes back as a call; a call that comes too late is ignored.
+Datagrams and events come out through the owner (the `Responder`). Slow work leaves as an event and comes back as a
+call; a call that comes too late is ignored.
 """
 
 from __future__ import annotations
@@ -12,45 +12,37 @@ from typing import Protocol
 
 from core.rate import TokenBucket
 from gateway.ike import child_lifecycle, handover
-from gateway.ike.channel import AuthenticButInvalid, Channel, OutPayloads
+from gateway.ike.channel import Channel, OutPayloads
 from gateway.ike.child import Assignment, Child
 from gateway.ike.config import ResponderConfig
-from gateway.ike.constants import ExchangeType, NotifyType, PayloadType
+from gateway.ike.constants import ExchangeType
 from gateway.ike.crypto.key_exchange import KeyPair
-from gateway.ike.errors import IkeError, IntegrityError, InvalidSyntax, UnsupportedCriticalPayload, code_of
 from gateway.ike.events import (
     CloseCause,
     Event,
     HandshakeFailed,
-    LivenessWanted,
-    PathChanged,
     SaClosed,
 )
 from gateway.ike.evidence import evidence_of
 from gateway.ike.exchanges import (
-    create_child_sa,
     first_child,
-    ike_auth,
     ike_followup_ke,
     ike_intermediate,
     informational,
     mobike,
-    rekey_ike,
 )
 from gateway.ike.exchanges.auth_state import IkeAuth
 from gateway.ike.exchanges.own import OwnExchange
 from gateway.ike.exchanges.redirect import Redirect, Willing
-from gateway.ike.keymat import IkeKeys, derive_ike_keys, derive_resumed_ike_keys
-from gateway.ike.message import Header, Payloads
+from gateway.ike.keymat import IkeKeys
 from gateway.ike.path import EspPath, Path
-from gateway.ike.payloads.notify import Notify, notify_payload
 from gateway.ike.payloads.redirect import GatewayId
 from gateway.ike.proposals import IkeSuite
-from gateway.ike.states import ALIVE, UNFINISHED, Input, State, transition
+from gateway.ike.states import UNFINISHED, Input, State, transition
 from gateway.ike.ticket import Resumption
 from gateway.ike.timers import Timer, Timers
 from gateway.ike.trace import Trace
-from gateway.ike.window import OwnRequest, PeerRequests, Verdict
+from gateway.ike.window import OwnRequest, PeerRequests
 
 KEEPALIVE = b"\xff"
 """The NAT-keepalive of RFC 3948 section 2.3; it goes out without a non-ESP marker."""
@@ -242,72 +234,12 @@ class IkeSa:
         """The SPI of the two that we chose, by which the responder finds the SA."""
         return self.spi_i if self.is_initiator else self.spi_r
 
-    # --- Driver surface -------------------------------------------------------------------------------------
-
-    def receive_datagram(self, header: Header, data: bytes, path: Path, now: float) -> None:
-        """A datagram with this SA's SPIs, not verified yet; what is not authentic changes nothing."""
-        if header.from_initiator is self.is_initiator or now < self.deaf_until:
-            return
-        try:
-            if header.is_response:
-                self._receive_response(header, data, path, now)
-            else:
-                self._receive_request(header, data, path, now)
-        except (IntegrityError, InvalidSyntax):
-            if self.trace is not None:
-                self.trace.damaged += 1
-            if self.state in UNFINISHED and not self.forged.take(now):
-                self.deaf_until = now + 1 / FORGED_PER_S
-
     def get_timer(self) -> float | None:
         """When `handle_timer` has to be called next, monotonic seconds."""
         earliest, deadline = self.timers.earliest, self.own.deadline
         if deadline is None:
             return earliest
         return deadline if earliest is None else min(earliest, deadline)
-
-    def handle_timer(self, now: float) -> None:
-        """Whatever is due: timeouts, retransmissions, liveness, keepalives, rekeying."""
-        if self.own.deadline is not None and now >= self.own.deadline:
-            if not self.own.retransmit(now, self._patience_s):
-                self.end(Input.GONE, CloseCause.LOST, now)
-                return
-            self.send_all(self.own.datagrams)
-        for key in self.timers.pop_due(now):
-            if self.state is not State.CLOSED:
-                self._serve_timer(key, now)
-
-    def _serve_timer(self, key: object, now: float) -> None:
-        match key:
-            case Timer.HALF_OPEN:
-                self.report_failure("handshake-timeout", CloseCause.HALF_OPEN_TIMEOUT.value)
-                self.end(Input.TIMEOUT, CloseCause.HALF_OPEN_TIMEOUT, now)
-            case Timer.DELETE:
-                self.initiate(informational.DeleteIke(), now)
-            case Timer.SESSION_END:
-                self.close(CloseCause.SESSION_TIMEOUT, now)
-            case Timer.REDIRECTED:
-                self.close(CloseCause.REDIRECTED, now)
-            case Timer.REKEY:
-                self.initiate(rekey_ike.RekeyIke(), now)
-            case Timer.LIVENESS:
-                # Whatever a client had against our last answer, it would have said by now.
-                self.trace = None
-                if self.channel is not None:
-                    self.channel.forget_incomplete()
-                self.timers.set(Timer.LIVENESS, now + self.config.dpd_interval_s)
-                if self.own.message_id is None:
-                    self.owner.emit(LivenessWanted(self))
-            case Timer.KEEPALIVE:
-                self.timers.set(Timer.KEEPALIVE, now + self.config.keepalive_interval_s)
-                self.owner.transmit(KEEPALIVE, self.path)
-            case (Timer.REMOVE_CHILD, int(spi_in)):
-                child_lifecycle.remove(self, spi_in)
-            case (Timer.FOLLOWUP, bytes(link)):
-                self.unfinished.pop(link).dropped()
-            case _:
-                # An exchange of ours that was put off.
-                self.initiate(key, now)  # type: ignore[arg-type]
 
     @property
     def is_finished(self) -> bool:
@@ -426,7 +358,7 @@ class IkeSa:
         A peer can say of any address that it is there, and the request may be much longer than what says so.
         """
         if self.own.message_id is not None and self.stray_answers.take(now):
-            self.own.restart(now, self._patience_s)
+            self.own.restart(now, self.patience_s)
             self.send_all(self.own.datagrams)
 
     def move(self, given: Input) -> None:
@@ -494,103 +426,6 @@ class IkeSa:
 
     # --- Inside ---------------------------------------------------------------------------------------------
 
-    def _receive_request(self, header: Header, data: bytes, path: Path, now: float) -> None:
-        verdict = self.peer.judge(header.message_id)
-        if verdict is Verdict.ANSWERED:
-            response = self.peer.response_to(header.message_id, data)
-            if response and self.trace is not None:
-                self.trace.repeated()
-            # Whoever sends a request again from elsewhere may be its peer on the move, or anybody who has caught it.
-            if path == self.path or self.stray_answers.take(now):
-                self.send_all(response, path)
-            return
-        if verdict is not Verdict.NEW or self.state is State.CLOSED:
-            return
-        channel = self.channel or self._derive_channel(header)
-        problem: IkeError | None = None
-        payloads = None
-        try:
-            payloads = channel.open(header, data)
-            if payloads is None:
-                return
-        except (AuthenticButInvalid, UnsupportedCriticalPayload) as error:
-            problem = error
-        self.peer.begin(header.message_id, channel.first_datagram, path)
-        if self.trace is not None:
-            self.trace.request(now, header.exchange, path.local_port, channel.message_fragments)
-        self._heard(path, now)
-        try:
-            if payloads is not None:
-                self._dispatch(header, payloads, now)
-        except IkeError as error:
-            problem = error
-        if problem is not None:
-            self._answer_error(header, problem, now)
-
-    def _dispatch(self, header: Header, payloads: Payloads, now: float) -> None:
-        exchange = header.exchange
-        if exchange == ExchangeType.INFORMATIONAL:
-            informational.handle_request(self, payloads, now)
-        elif exchange == ExchangeType.IKE_AUTH and self.state in UNFINISHED:
-            ike_auth.handle_request(self, payloads)
-        elif exchange == ExchangeType.IKE_INTERMEDIATE and self.state is State.HALF_OPEN:
-            ike_intermediate.handle_request(self, payloads)
-        elif exchange == ExchangeType.CREATE_CHILD_SA and self.state in ALIVE:
-            create_child_sa.handle_request(self, payloads, now)
-        elif exchange == ExchangeType.IKE_FOLLOWUP_KE and self.state in ALIVE:
-            ike_followup_ke.handle_request(self, payloads, now)
-        else:
-            raise InvalidSyntax(f"exchange {exchange} does not belong in state {self.state.value!r}")
-
-    def _answer_error(self, header: Header, error: IkeError, now: float) -> None:
-        """An authentic request that can't be served: the notify, and for a handshake the end."""
-        exchange = ExchangeType(header.exchange) if header.exchange in _EXCHANGES else ExchangeType.INFORMATIONAL
-        notify = error.notify or NotifyType.INVALID_SYNTAX
-        body = Notify(notify, error.data, error.protocol, error.spi).to_bytes()
-        self.respond(exchange, [(PayloadType.NOTIFY, body)], header.message_id)
-        if self.state in UNFINISHED:
-            self.report_failure(code_of(error, notify), str(error))
-            self.end(Input.REFUSED, CloseCause.REFUSED, now)
-        elif self.state in ALIVE and isinstance(error, InvalidSyntax):
-            # RFC 7296 section 2.21.3: the peer is out of step; nothing that it says can be relied on.
-            self.end(Input.GONE, CloseCause.PROTOCOL_ERROR, now)
-
-    def guard(self, step: Callable[[], None], now: float) -> None:
-        """Run a step of IKE_AUTH outside of a request's dispatch, with the same treatment of errors."""
-        try:
-            step()
-        except IkeError as error:
-            notify = error.notify or NotifyType.AUTHENTICATION_FAILED
-            self.respond(ExchangeType.IKE_AUTH, [notify_payload(notify, error.data)])
-            self.report_failure(code_of(error, notify), str(error))
-            self.end(Input.REFUSED, CloseCause.REFUSED, now)
-
-    def _receive_response(self, header: Header, data: bytes, path: Path, now: float) -> None:
-        own = self.outstanding
-        if self.channel is None or own is None or header.message_id != self.own.message_id:
-            return
-        try:
-            payloads = self.channel.open(header, data)
-            if payloads is None:
-                return
-            if header.exchange != own.exchange:
-                raise AuthenticButInvalid("a response of another exchange")
-        except (AuthenticButInvalid, UnsupportedCriticalPayload):
-            self.end(Input.GONE, CloseCause.PROTOCOL_ERROR, now)
-            return
-        self.own.answered(header.message_id)
-        self.outstanding = None
-        self._heard(path, now)
-        try:
-            own.answered(self, payloads, now)
-        except IkeError:
-            own.abandoned(self, now)
-            self.end(Input.GONE, CloseCause.PROTOCOL_ERROR, now)
-            return
-        if self.outstanding is not own:
-            self.deleted_unknown.clear()
-        self.send_next(now)
-
     def send_next(self, now: float) -> None:
         """Send the request whose turn has come: when none is outstanding, and what the last one made is in place."""
         while self.queue and self.outstanding is None and not self.pending and self.channel is not None:
@@ -604,34 +439,6 @@ class IkeSa:
             self.send_all(datagrams)
             # The exchange may have been begun by another SA, in whose turn the responder does not look at this one.
             self.owner.touch(self)
-
-    def _heard(self, path: Path, now: float) -> None:
-        """An authentic message: the peer lives, and is where the message came from if that may change."""
-        self.last_received = now
-        if self.timers.get(Timer.LIVENESS) is not None:
-            self.timers.set(Timer.LIVENESS, now + self.config.dpd_interval_s)
-        if path == self.path:
-            return
-        if self.state in UNFINISHED:
-            # The port changes from 500 to 4500 with the first IKE_AUTH (RFC 7296 section 2.23).
-            self.change_path(path)
-        elif self.nat_remote and self.state is State.ESTABLISHED and self.mobility is None:
-            # With MOBIKE the peer says so where it moves, and tries paths without moving (RFC 4555 section 3.8).
-            self.change_path(path)
-            self.owner.emit(PathChanged(self))
-
-    def _derive_channel(self, header: Header) -> Channel:
-        """Diffie-Hellman, done when the next request is there and not before: a flood of INITs does not pay."""
-        plausible = header.exchange in _AFTER_INIT and header.next_payload in _ENCRYPTED
-        ticket, pair = self.resumption.redeemed, self.key_pair
-        public = self.nonce_i, self.nonce_r, self.spi_i, self.spi_r
-        if plausible and ticket is not None:
-            return self.use_keys(derive_resumed_ike_keys(self.suite, ticket.sk_d, *public))
-        if not plausible or pair is None:
-            raise InvalidSyntax("no keys")
-        # Once: a public value that makes no secret makes none the next time either.
-        self.key_pair = None
-        return self.use_keys(derive_ike_keys(self.suite, pair.shared_secret(self.peer_public), *public))
 
     def use_keys(self, keys: IkeKeys) -> Channel:
         """Protect all messages by these keys from now on."""
@@ -669,7 +476,8 @@ class IkeSa:
             unfinished.dropped()
 
     @property
-    def _patience_s(self) -> float:
+    def patience_s(self) -> float:
+        """How long the peer has in any case to answer; one that moves may be without a network for a while."""
         return self.config.mobike_patience_s if self.mobility and self.state is State.ESTABLISHED else 0.0
 
     def send_all(self, datagrams: Sequence[bytes], path: Path | None = None) -> None:
@@ -709,8 +517,3 @@ class IkeSa:
 def jittered(lifetime_s: float, random: Callable[[int], bytes]) -> float:
     """Up to a tenth less, so that not all SAs that began together are rekeyed together."""
     return lifetime_s * (1 - random(1)[0] / 2560)
-
-
-_ENCRYPTED = frozenset((PayloadType.SK, PayloadType.SKF))
-_AFTER_INIT = frozenset((ExchangeType.IKE_AUTH, ExchangeType.IKE_INTERMEDIATE))
-_EXCHANGES = frozenset(ExchangeType) - {ExchangeType.IKE_SA_INIT, ExchangeType.IKE_SESSION_RESUME}

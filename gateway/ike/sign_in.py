@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from gateway.ike import driver
 from gateway.ike.child import Assignment
 from gateway.ike.constants import ExchangeType, NotifyType, PayloadType
 from gateway.ike.errors import IkeError
@@ -21,7 +23,7 @@ MIN_MSK_BYTES = 64
 def eap_continue(sa: IkeSa, packet: bytes, now: float) -> None:
     """Send the next EAP-Request."""
     if sa.auth is not None and sa.state is State.EAP and sa.peer.in_progress:
-        sa.guard(lambda: ike_auth.send_eap_request(sa, packet), now)
+        _step(sa, lambda: ike_auth.send_eap_request(sa, packet), now)
 
 
 def eap_succeeded(sa: IkeSa, packet: bytes, msk: bytes, now: float, *, mutual: bool = False) -> None:
@@ -62,7 +64,7 @@ def eap_failed(sa: IkeSa, packet: bytes, now: float) -> None:
 def authorised(sa: IkeSa, now: float) -> None:
     """AAA lets the peer in, which has proved itself."""
     if sa.auth is not None and sa.state is State.AUTHORISING:
-        sa.guard(lambda: ike_auth.authorised(sa), now)
+        _step(sa, lambda: ike_auth.authorised(sa), now)
 
 
 def refuse(sa: IkeSa, now: float) -> None:
@@ -80,3 +82,11 @@ def assign(sa: IkeSa, assignment: Assignment, now: float) -> None:
             first_child.negotiate(sa, sa.auth, assignment, now)
         except IkeError as error:
             first_child.refuse(sa, error, now)
+
+
+def _step(sa: IkeSa, step: Callable[[], None], now: float) -> None:
+    """Go on with IKE_AUTH after AAA's answer: errors as if it had come with the request."""
+    try:
+        step()
+    except IkeError as error:
+        driver.answer_error(sa, ExchangeType.IKE_AUTH, error, now)

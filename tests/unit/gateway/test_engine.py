@@ -13,11 +13,11 @@ from gateway.control.dynamic_authorization import SessionSelector
 from gateway.dataplane.interface import Counters, EspCipher
 from gateway.engine import ACCOUNTING_SWEEP_S, HEARTBEAT_S
 from gateway.handshake_reporter import AUDIT_EVENTS_BURST
+from gateway.ike import driver
 from gateway.ike.constants import ExchangeType, Group, PayloadType, ProtocolId
 from gateway.ike.path import Path
 from gateway.ike.payloads.delete import Delete
 from gateway.ike.responder import FAULT_PAUSE_S
-from gateway.ike.sa import IkeSa
 from gateway.ike.selectors import TrafficSelector
 from tests.peers.initiator import InitiatorConfig, Phase
 from tests.unit.gateway.ike import offers
@@ -406,7 +406,7 @@ class TestFaults:
         shell.connect()
         client = shell.connect()
         with monkeypatch.context() as patch:
-            patch.setattr(IkeSa, "handle_timer", lambda *_: 1 / 0)
+            patch.setattr(driver, "handle_timer", lambda *_: 1 / 0)
             shell.loop.advance(shell.settings.dpd_interval_s)
         shell.loop.advance(FAULT_PAUSE_S)
         assert shell.connect().phase is Phase.ESTABLISHED
