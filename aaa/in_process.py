@@ -105,7 +105,8 @@ class GatewayCredential:
 
 
 class InProcessBackend:
-    """Implements `aaa.interface.AaaBackend`. All methods are called on one thread, that of the caller's loop.
+    """Implements `aaa.interface.AaaBackend`. All methods are called on one thread, that of the caller's loop;
+    `gateway_credentials` and `ticket_keys` on another one, if the caller likes, one call of them at a time.
 
     Args:
         runtime: of this process.

@@ -20,6 +20,7 @@ from core.settings import load_settings
 from gateway.connect import FIRST_DEVICE_COMMANDS, ROOT_FILE, client_command, own_address
 from gateway.control.dynamic_authorization import DynamicAuthorizationServer
 from gateway.control.listener import ControlListener
+from gateway.credentials import DatedCredential, GatewayCredentials
 from gateway.dataplane.choose import open_data_plane, pool_networks, site_networks
 from gateway.dataplane.interface import Address, DataPlane
 from gateway.engine import Engine
@@ -34,7 +35,6 @@ from gateway.tickets import Tickets
 from gateway.transport import Transport
 
 STOP_TIMEOUT_S = 1.5
-CREDENTIAL_CHECK_S = 3600.0
 RELOADED = ("public_addresses", "redirect_targets", "redirect_in", "session_limit", "drained_per_s")
 """Settings that SIGHUP takes over."""
 GC_THRESHOLD = 20_000
@@ -97,7 +97,7 @@ class _Gateway:
         self._transport: Transport | None = None
         self._plane: DataPlane | None = None
         self._control: ControlListener | None = None
-        self._credential_timer: asyncio.TimerHandle | None = None
+        self._credentials: GatewayCredentials | None = None
 
     def open(self) -> None:
         """Build and open everything; raises OstiaryError."""
@@ -105,7 +105,11 @@ class _Gateway:
         self._site_peers, self._ppks = load_site_peers(settings), load_ppks(settings)
         if settings.ticket_lifetime_s:
             self._tickets = Tickets(self._backend.ticket_keys(), settings.ticket_lifetime_s)
-        responder = Responder(self._responder_config(), os.urandom, time.monotonic())
+        # A handshake shows what was current when it began.
+        self._credentials = credentials = GatewayCredentials(
+            self._loop, self._load_credentials, self._reconfigure, settings.half_open_timeout_s
+        )
+        responder = Responder(self._responder_config(credentials), os.urandom, time.monotonic())
         transport = self._transport = Transport(self._loop, settings.listen, settings.ike_port, settings.natt_port)
         plane = self._plane = open_data_plane(self._loop, settings, transport, self)
         engine = self._engine = Engine(
@@ -132,7 +136,6 @@ class _Gateway:
         self._root_file.write_text(self._backend.trust_pem(), encoding="ascii")
         engine.start(transport)
         transport.start(engine.receive_ike)
-        self._credential_timer = self._loop.call_later(CREDENTIAL_CHECK_S, self._renew_credential, responder)
         for weakness in POLICIES[settings.proposal_policy].weaknesses:
             _log.warning("weak algorithms are allowed", proposal_policy=settings.proposal_policy, weakness=weakness)
         _log.info("gateway started", data_plane=plane.name, listening=transport.addresses_text)
@@ -147,7 +150,19 @@ class _Gateway:
         if self._engine is not None:
             self._engine.expired(spi_in, hard=hard)
 
-    def _responder_config(self) -> ResponderConfig:
+    def _load_credentials(self) -> tuple[DatedCredential, ...]:
+        """Those of now, renewed where it is time to, and the ticket keys with them. May block."""
+        if self._tickets is not None:
+            self._tickets.renew(self._backend.ticket_keys())
+        return tuple(
+            DatedCredential(
+                Credential(one.chain_der, one.private_key, one.issuers_spki_sha1, one.ocsp_response_der),
+                one.ocsp_not_after,
+            )
+            for one in self._backend.gateway_credentials()
+        )
+
+    def _responder_config(self, credentials: GatewayCredentials) -> ResponderConfig:
         settings = self._settings
         identity = Identification.fqdn(settings.identity)
         addresses = tuple(
@@ -157,10 +172,7 @@ class _Gateway:
         return ResponderConfig(
             identity=identity,
             identities=(identity, *addresses),
-            credentials=tuple(
-                Credential(one.chain_der, one.private_key, one.issuers_spki_sha1, one.ocsp_response_der)
-                for one in self._backend.gateway_credentials()
-            ),
+            credentials=credentials.current(),
             authorities=self._backend.accepted_authorities(),
             wants_ocsp=self._asks_for_ocsp,
             rsa_pss=settings.rsa_pss,
@@ -206,24 +218,16 @@ class _Gateway:
             return
         taken = {name: getattr(new, name) for name in RELOADED}
         self._settings = self._settings.model_copy(update=taken)
-        if self._engine is not None:
+        if self._engine is not None and self._credentials is not None:
             self._configure_balance(self._engine)
-            self._renew(self._engine.responder)
+            self._credentials.renew()
             self._engine.announce_addresses(tuple(map(str, self._settings.public_addresses)))
         _log.info("settings read again", taken=", ".join(RELOADED))
 
-    def _renew_credential(self, responder: Responder) -> None:
-        """New SAs get the certificate that is current now; those that are up keep what they have."""
-        self._credential_timer = self._loop.call_later(CREDENTIAL_CHECK_S, self._renew_credential, responder)
-        self._renew(responder)
-
-    def _renew(self, responder: Responder) -> None:
-        try:
-            if self._tickets is not None:
-                self._tickets.renew(self._backend.ticket_keys())
-            responder.config = self._responder_config()
-        except Exception:
-            _log.exception("certificate and ticket keys could not be renewed; the old ones stay in use")
+    def _reconfigure(self) -> None:
+        """New SAs get the settings and certificates that are current now; those that are up keep what they have."""
+        if self._engine is not None and self._credentials is not None:
+            self._engine.responder.config = self._responder_config(self._credentials)
 
     def banner(self) -> list[str]:
         """What the person who started the gateway wants to know."""
@@ -240,8 +244,8 @@ class _Gateway:
 
     async def close(self) -> None:
         """Tell the peers goodbye, close the sockets, take the data plane down."""
-        if self._credential_timer is not None:
-            self._credential_timer.cancel()
+        if self._credentials is not None:
+            self._credentials.close()
         if self._engine is not None:
             await self._engine.stop(STOP_TIMEOUT_S)
         for part in (self._control, self._transport, self._plane):
