@@ -21,9 +21,10 @@ _AND = "+"
 BUILT_IN = "built-in"
 """Named as the rule where the decision fell before the first rule or after the last."""
 
+TRUSTED = "trusted"
 UNMANAGED = "unmanaged"
 """The state of a device that is not in the inventory, whose user another CA vouches for."""
-STATES = frozenset({"trusted", "quarantined", "revoked", UNMANAGED})
+STATES = frozenset({TRUSTED, "quarantined", "revoked", UNMANAGED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,9 @@ def site_user(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule; an empty condition holds for all. Names are compared without regard to case."""
+    """One rule. An empty condition holds for all, that of device states is an exception. Names are compared without
+    regard to case.
+    """
 
     name: str
     allows: bool
@@ -86,6 +89,7 @@ class Rule:
     groups: frozenset[str]
     methods: frozenset[str]
     device_states: frozenset[str]
+    """Empty for trusted ones where it allows, for all where it denies."""
     shared_devices: bool
     """With two factors, others than the device's owner may sign in on it."""
     gateways: frozenset[str]
@@ -162,9 +166,9 @@ class Rule:
         return not self.gateways or gateway.casefold() in self.gateways
 
     def _takes_state(self, state: str) -> bool:
-        """Nobody has looked at an unmanaged device: only a rule that names it lets it in."""
+        """Without a word of states, a rule gives to trusted devices alone, and denies to all."""
         if not self.device_states:
-            return state != UNMANAGED
+            return state == TRUSTED or not self.allows
         return state in self.device_states
 
 

@@ -220,7 +220,9 @@ SignInMethod = Literal[
 
 
 class RuleSettings(Section):
-    """One access rule; the first whose conditions all hold decides. An empty condition holds for all."""
+    """One access rule; the first whose conditions all hold decides. An empty condition holds for all, but for that of
+    `device_states`.
+    """
 
     name: str = Field(min_length=1, max_length=64)
     effect: Literal["allow", "deny"] = "allow"
@@ -230,8 +232,10 @@ class RuleSettings(Section):
     """`certificate+...` is both in one sign-in, the device's and then its user's; `psk` is for site peers, which no
     other rule lets in.
     """
-    device_states: tuple[Literal["trusted", "quarantined", "unmanaged"], ...] = ("trusted",)
-    """Empty means trusted and quarantined: `unmanaged`, not in the inventory at all, has to be named."""
+    device_states: tuple[Literal["trusted", "quarantined", "unmanaged"], ...] = ()
+    """Empty means trusted where the rule allows: what others are to have has to name them. A rule that denies holds
+    for all then. `unmanaged` is not in the inventory at all.
+    """
     device_users: Literal["owner", "anyone"] = "owner"
     """Who may sign in on a device whose certificate comes before its user's proof."""
     gateways: tuple[str, ...] = ()
@@ -260,7 +264,7 @@ class RuleSettings(Section):
     @model_validator(mode="after")
     def _a_quarantine_says_what_it_reaches(self) -> RuleSettings:
         lets_in = self.effect == "allow" and "quarantined" in self.device_states
-        if lets_in and not self.networks and self.tunnel is None:
+        if lets_in and not self.networks and self.tunnel != "full":
             # What is left out means the gateway's own list, which is the last thing to be meant here.
             raise ValueError('a rule for quarantined devices needs networks (tunnel = "full" means everything)')
         return self

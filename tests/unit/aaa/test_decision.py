@@ -126,7 +126,7 @@ _names = st.sampled_from(["alice", "bob", "carol"])
 _groups = st.sampled_from(["staff", "it", "guests"])
 _methods = st.sampled_from(["eap-mschapv2", "eap-tls", "certificate", "certificate+eap-tls"])
 _gateways = st.sampled_from(["gateway-1", "gateway-2"])
-_states = st.sampled_from(["trusted", "quarantined", "revoked", "", "unknown", "Trusted"])
+_states = st.sampled_from(["trusted", "quarantined", "unmanaged", "revoked", "", "unknown", "Trusted"])
 
 
 def _some(values: st.SearchStrategy[str]) -> st.SearchStrategy[frozenset[str]]:
@@ -199,6 +199,16 @@ def test_no_rule_lets_a_revoked_or_unknown_state_in(
     assert not decide(ALICE, device, Posture(state), context, rules).allowed
 
 
+@given(_contexts, _rules, st.sampled_from(["quarantined", "unmanaged"]))
+def test_only_a_rule_that_names_the_state_lets_in_what_is_not_healthy(
+    context: Context, rules: list[Rule], state: str
+) -> None:
+    decision = decide(ALICE, LAPTOP, Posture(state), context, rules)
+    if decision.allowed:
+        (rule,) = (rule for rule in rules if rule.name == decision.rule)
+        assert state in rule.device_states
+
+
 @given(_contexts, _rules)
 def test_a_rule_for_all_put_first_decides_alone(context: Context, rules: list[Rule]) -> None:
     for effect, allowed in (("deny", False), ("allow", True)):
@@ -233,10 +243,20 @@ def test_an_unmanaged_device_gets_in_only_by_a_rule_that_names_it(states: list[s
     assert _decide(rule, posture=UNMANAGED).code == code
 
 
-def test_an_empty_list_of_states_still_means_those_of_the_inventory() -> None:
-    rule = _rule("all", device_states=[])
+@pytest.mark.parametrize("given", [{}, {"device_states": []}, {"device_states": ["trusted"]}])
+@pytest.mark.parametrize("state", ["quarantined", "unmanaged"])
+def test_what_is_for_healthy_devices_needs_no_word_of_the_others(given: dict[str, Any], state: str) -> None:
+    rule = _rule("all", **given)
     assert _decide(rule, posture=TRUSTED).allowed
-    assert _decide(rule, posture=Posture("quarantined")).allowed
+    assert not _decide(rule, posture=Posture(state)).allowed
+
+
+@pytest.mark.parametrize("given", [{}, {"device_states": []}])
+@pytest.mark.parametrize("state", ["trusted", "quarantined", "unmanaged"])
+def test_who_is_denied_is_not_let_in_by_a_worse_device(given: dict[str, Any], state: str) -> None:
+    deny = _rule("left-the-company", effect="deny", users=["alice"], **given)
+    others = _rule("others", device_states=["trusted", "quarantined", "unmanaged"], networks=["10.9.0.0/24"])
+    assert _decide(deny, others, posture=Posture(state)).code == "denied-by-rule"
 
 
 def test_a_rule_may_deny_unmanaged_devices() -> None:

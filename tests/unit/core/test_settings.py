@@ -285,7 +285,8 @@ def test_reference_names_every_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "accepted"), [("", False), ('networks = ["10.1.0.80/32"]', True), ('tunnel = "full"', True)]
+    ("more", "accepted"),
+    [("", False), ('tunnel = "split"', False), ('networks = ["10.1.0.80/32"]', True), ('tunnel = "full"', True)],
 )
 def test_a_rule_for_quarantined_devices_says_what_they_reach(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str, accepted: bool
