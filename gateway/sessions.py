@@ -28,10 +28,11 @@ from gateway.control.change import SessionChange
 from gateway.control.dynamic_authorization import SessionSelector
 from gateway.dataplane.interface import DataPlane
 from gateway.ike import child_lifecycle, sign_in
-from gateway.ike.child import Assignment, Child
+from gateway.ike.child import Assignment, Child, Wish
 from gateway.ike.errors import InternalAddressFailure
 from gateway.ike.events import AssignmentWanted, CloseCause
 from gateway.ike.exchanges import first_child, replace_child
+from gateway.ike.exchanges.child_sa import wished_selectors
 from gateway.ike.path import Path
 from gateway.ike.sa import IkeSa
 from gateway.ike.selectors import TrafficSelector, narrow
@@ -70,6 +71,8 @@ class Session:
     lease: Lease | None = None
     reach: Reach | None = None
     """What it may reach now."""
+    deprived: dict[int, Wish] = field(default_factory=dict)
+    """Of each child SA that had to go because nothing of it may be reached: its lineage, and the client's wish."""
     children: SessionChildren = field(default_factory=SessionChildren)
     next_interim: float = 0.0
     """When accounting is due next, monotonic seconds."""
@@ -316,20 +319,29 @@ class Sessions:
             return
         if sa.assignment is not None and sa.assignment.networks == reach.networks:
             return
-        reached_nothing = sa.assignment is not None and not sa.assignment.networks
         self._child_sas.restrict(sa, tuple(map(TrafficSelector.from_network, reach.networks)))
-        replace_child.reassign(sa, _assignment(session, access, reach, 0), now)
-        if reached_nothing and not any(child.is_live for child in sa.children.values()):
+        assignment = _assignment(session, access, reach, 0)
+        live = {child.lineage: child.wish for child in sa.children.values() if child.is_live}
+        session.deprived = {lineage: wish for lineage, wish in session.deprived.items() if lineage not in live}
+        was_deprived = any(any(wished_selectors(assignment, wish)) for wish in session.deprived.values())
+        session.deprived.update(
+            (lineage, wish) for lineage, wish in live.items() if not any(wished_selectors(assignment, wish))
+        )
+        replace_child.reassign(sa, assignment, now)
+        if was_deprived:
             # There is no child SA left to make room for one, and no client waits to be offered one.
             sa.close(CloseCause.CHANGED, now)
 
     def is_short_of(self, session: Session) -> bool:
-        """Whether the session may reach more than any of its child SAs does."""
-        allowed = session.reach.networks if session.reach is not None else ()
-        selectors = [selector for child in session.sa.children.values() for selector in child.local_selectors]
-        families = {selector.version for selector in selectors}
-        wanted = tuple(TrafficSelector.from_network(n) for n in allowed if n.version in families)
-        return set(narrow(wanted, tuple(selectors))) != set(narrow(wanted, wanted))
+        """Whether a child SA reaches less than the session may, of what the client asked for with it."""
+        assignment, children = session.sa.assignment, session.sa.children.values()
+        if assignment is None:
+            return False
+        for child in children:
+            _, wished = wished_selectors(assignment, child.wish)
+            if child.is_live and set(narrow(wished, child.local_selectors)) != set(wished):
+                return True
+        return False
 
     # --- Going down -----------------------------------------------------------------------------------------
 

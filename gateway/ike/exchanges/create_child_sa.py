@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from gateway.ike import child_lifecycle, handover
 from gateway.ike.admission import admit
 from gateway.ike.channel import OutPayloads
-from gateway.ike.child import Child, ChildState
+from gateway.ike.child import Child, ChildState, Wish
 from gateway.ike.constants import ExchangeType, NotifyType, PayloadType, ProtocolId
 from gateway.ike.crypto import key_exchange
 from gateway.ike.errors import (
@@ -28,6 +28,8 @@ from gateway.ike.exchanges import rekey_ike
 from gateway.ike.exchanges.child_sa import (
     NONCE_BYTES,
     checked_nonce,
+    joined,
+    key_exchange_if_any,
     narrow_selectors,
 )
 from gateway.ike.exchanges.ike_followup_ke import Unfinished, wait_for
@@ -110,13 +112,9 @@ def _answer(sa: IkeSa, payloads: Payloads, proposals: tuple[Proposal, ...], old:
     if keys is None or assignment is None:
         raise TsUnacceptable("the session has no addresses")
     nonce_i, nonce_r = checked_nonce(payloads.require(PayloadType.NONCE)), sa.random(NONCE_BYTES)
-    ke_body = payloads.first(PayloadType.KE)
-    ke = KeyExchange.parse(ke_body) if ke_body is not None else None
-    remote, local = narrow_selectors(
-        assignment,
-        parse_selectors(payloads.require(PayloadType.TSI)),
-        parse_selectors(payloads.require(PayloadType.TSR)),
-    )
+    ke = key_exchange_if_any(payloads)
+    wish = Wish(*(parse_selectors(payloads.require(kind)) for kind in (PayloadType.TSI, PayloadType.TSR)))
+    remote, local = narrow_selectors(assignment, *wish)
     spi_in = sa.owner.new_child_spi()
     answer: list[tuple[PayloadType, bytes]] = []
     shared = b""
@@ -148,6 +146,7 @@ def _answer(sa: IkeSa, payloads: Payloads, proposals: tuple[Proposal, ...], old:
             local_selectors=local,
             remote_selectors=remote,
             lineage=old.lineage if old is not None else sa.owner.new_lineage(),
+            wish=joined(old.wish, wish) if old is not None else wish,
             confirmed=old is None,
         )
         message_id = sa.peer.current

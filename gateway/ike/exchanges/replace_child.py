@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gateway.ike import child_lifecycle
 from gateway.ike.admission import admit
 from gateway.ike.channel import OutPayloads
-from gateway.ike.child import Assignment, Child, ChildState
+from gateway.ike.child import EVERYTHING, Assignment, Child, ChildState
 from gateway.ike.constants import ExchangeType, Group, NotifyType, PayloadType, ProtocolId
 from gateway.ike.crypto import key_exchange
 from gateway.ike.crypto.key_exchange import KeyPair
@@ -23,8 +23,9 @@ from gateway.ike.exchanges.child_sa import (
     Selectors,
     checked_nonce,
     is_choice_from,
-    own_selectors,
+    key_exchange_if_any,
     reachable_selectors,
+    wished_selectors,
 )
 from gateway.ike.exchanges.ike_followup_ke import Followups
 from gateway.ike.exchanges.own import MAX_RETRIES, RETRIED
@@ -60,7 +61,9 @@ def _may_be_asked_to_rekey(sa: IkeSa) -> bool:
 
 
 def reassign(sa: IkeSa, assignment: Assignment, now: float) -> None:
-    """What the peer may use has changed: each child SA makes room for one with the new selectors."""
+    """What the peer may use has changed: each child SA makes room for one with as much of the peer's wish as it may
+    have now. One that was asked for with narrow selectors stays narrow.
+    """
     if sa.state is not State.ESTABLISHED:
         return
     sa.assignment = assignment
@@ -89,8 +92,8 @@ class CreateChild:
     Args:
         old_spi_in: the one to be replaced.
         rekeying: with REKEY_SA, and the same selectors, where they may still be reached. Else with those that the
-            assignment now gives, and without: the selectors of a rekeying should not be narrower than before (section
-            2.9.2).
+            assignment now gives of the peer's wish, and without: the selectors of a rekeying should not be narrower
+            than before (section 2.9.2).
         lineage: without REKEY_SA, that of the old one: whichever is the newest of it when the turn has come, for the
             change has to hold whatever was rekeyed meanwhile.
     """
@@ -113,6 +116,8 @@ class CreateChild:
         self._offer: tuple[Proposal, ...] = ()
         self._local: Selectors = ()
         self._remote: Selectors = ()
+        self._wish = EVERYTHING
+        """The peer's, which the old child SA answered."""
         self._accepted: _Accepted | None = None
         self._followups: Followups | None = None
         """The additional key exchanges that the answer agreed on, while they are made."""
@@ -129,12 +134,12 @@ class CreateChild:
         if old is None or not old.is_live or old.state is ChildState.REKEYING or assignment is None:
             return None
         self.old_spi_in, self._lineage, self.crossed_by = old.spi_in, old.lineage, None
+        self._wish = old.wish
         if set(_allowed(assignment, old.local_selectors)) != set(old.local_selectors):
             self.rekeying = False
-        self._remote = own_selectors(assignment)
-        self._local = old.local_selectors
+        self._remote, self._local = old.remote_selectors, old.local_selectors
         if not self.rekeying:
-            self._local = reachable_selectors(assignment, [selector.version for selector in self._remote])
+            self._remote, self._local = wished_selectors(assignment, old.wish)
             if not self._local:
                 informational.delete_children(sa, [old], now)
             if not self._local or set(self._local) == set(old.local_selectors):
@@ -219,6 +224,7 @@ class CreateChild:
             local_selectors=accepted.local,
             remote_selectors=accepted.remote,
             lineage=self._lineage,
+            wish=self._wish,
             initiated=True,
         )
         if sa.assignment is None or set(_allowed(sa.assignment, child.local_selectors)) != set(child.local_selectors):
@@ -257,8 +263,7 @@ class CreateChild:
         remote = parse_selectors(payloads.require(PayloadType.TSR))
         local = parse_selectors(payloads.require(PayloadType.TSI))
         answer = parse_proposals(payloads.require(PayloadType.SA))
-        ke_body = payloads.first(PayloadType.KE)
-        ke = KeyExchange.parse(ke_body) if ke_body is not None else None
+        ke = key_exchange_if_any(payloads)
         if not is_choice_from(answer, self._offer):
             raise InvalidSyntax("the answer is none of the proposals")
         suite, _, spi_out = choose_child(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 from aaa.interface import TerminateCause
 from core.settings import PoolSettings
 from gateway.control.change import SessionChange
 from gateway.control.dynamic_authorization import SessionSelector
-from gateway.ike.constants import CfgAttribute, PayloadType
+from gateway.ike.constants import CfgAttribute, ExchangeType, PayloadType, ProtocolId
 from gateway.ike.payloads.configuration import Configuration, ConfigurationAttribute
+from gateway.ike.payloads.delete import Delete
+from gateway.ike.selectors import TrafficSelector
 from gateway.pool import Pools
 from gateway.sessions import Sessions
 from tests.peers.initiator import Initiator, Phase
+from tests.unit.gateway.ike.wire import mschapv2
 from tests.unit.gateway.shell import LAPTOP, Shell
 
 NETWORK = IPv4Network("10.1.0.0/16")
@@ -96,3 +99,59 @@ def test_who_reaches_nothing_and_shall_not_stays() -> None:
         shell.engine.change(DEVICE, SessionChange(networks=()))
         shell.run()
     assert len(shell.sessions) == 1
+
+
+class TestNarrowByWish:
+    """A client that asked for one subnet only, where it may reach more."""
+
+    ASKED = IPv4Network("10.1.4.0/24")
+    ELSEWHERE = IPv4Network("10.1.9.0/24")
+
+    def connect(self) -> tuple[Shell, Initiator]:
+        shell = Shell()
+        selectors = (TrafficSelector.from_network(self.ASKED),)
+        client = shell.connect(replace(mschapv2(), responder_selectors=selectors))
+        assert client.phase is Phase.ESTABLISHED
+        return shell, client
+
+    def reached(self, shell: Shell) -> list[str]:
+        return [str(one) for child in shell.plane.installed.values() for one in child.local_selectors]
+
+    def change(self, shell: Shell, *networks: IPv4Network | IPv6Network) -> None:
+        shell.engine.change(DEVICE, SessionChange(networks=networks))
+        shell.advance(1)
+
+    def test_more_changes_nothing_for_it(self) -> None:
+        shell, _ = self.connect()
+        before = dict(shell.plane.installed)
+        self.change(shell, NETWORK, IPv4Network("10.2.0.0/16"))
+        assert shell.plane.installed == before
+        assert len(shell.sessions) == 1
+
+    def test_what_it_asked_for_comes_back_by_a_new_sign_in(self) -> None:
+        """Nothing was left of its wish, so its child SA had to go; and it waits for no other."""
+        shell, _ = self.connect()
+        self.change(shell, self.ELSEWHERE)
+        assert self.reached(shell) == []
+        assert len(shell.sessions) == 1
+        self.change(shell, self.ELSEWHERE, IPv4Network("10.2.0.0/16"))
+        assert len(shell.sessions) == 1
+        self.change(shell, NETWORK)
+        assert [cause for _, cause in shell.aaa.ended] == [TerminateCause.NAS_REQUEST]
+
+    def test_a_client_that_let_its_child_sa_go_is_left_alone(self) -> None:
+        shell, client = self.connect()
+        delete = Delete(ProtocolId.ESP, (client.spi_in.to_bytes(4, "big"),))
+        client.request(ExchangeType.INFORMATIONAL, [(PayloadType.DELETE, delete.to_bytes())])
+        shell.run()
+        assert shell.plane.installed == {}
+        self.change(shell, self.ELSEWHERE)
+        self.change(shell, NETWORK)
+        assert len(shell.sessions) == 1
+
+    def test_a_client_without_addresses_of_the_only_family_that_is_left(self) -> None:
+        shell, _ = self.connect()
+        self.change(shell, IPv6Network("fd12::/64"))
+        assert self.reached(shell) == []
+        self.change(shell, NETWORK)
+        assert [cause for _, cause in shell.aaa.ended] == [TerminateCause.NAS_REQUEST]
