@@ -92,10 +92,18 @@ class Engine:
         self._turn(now)
 
     def remote_moved(self, spi_in: int, remote: IPv4Address | IPv6Address, remote_port: int) -> None:
-        """The data plane heard an authentic packet from a new address."""
+        """The data plane heard an authentic packet from a new address, and has moved that pair there.
+
+        All pairs of the SA go where IKE says that it is now (RFC 7296 section 2.23): the others with this one, or
+        this one back, where the packet was a late one of a pair that has been replaced.
+        """
         session = self.sessions.of_spi(spi_in)
-        if session is not None:
+        if session is None:
+            return
+        child = session.sa.children.get(spi_in)
+        if child is not None and child.is_live:
             session.sa.remote_moved(moved(session.sa.path, str(remote), remote_port))
+        self.sessions.path_changed(session)
 
     def expired(self, spi_in: int, *, hard: bool) -> None:
         """The lifetime of a child SA is over, says the data plane."""

@@ -14,6 +14,7 @@ from gateway.dataplane.interface import Counters, EspCipher
 from gateway.engine import ACCOUNTING_SWEEP_S, HEARTBEAT_S
 from gateway.handshake_reporter import AUDIT_EVENTS_BURST
 from gateway.ike import driver
+from gateway.ike.child import ChildState
 from gateway.ike.constants import ExchangeType, Group, PayloadType, ProtocolId
 from gateway.ike.path import Path
 from gateway.ike.payloads.delete import Delete
@@ -379,6 +380,28 @@ class TestMeanwhile:
         shell.engine.remote_moved(0xDEAD, IPv4Address("198.51.100.9"), 1)
         (session,) = shell.sessions
         assert session.sa.path.remote_port == 63_000
+
+    def test_and_all_other_child_sas(self) -> None:
+        shell = Shell()
+        client = shell.connect(nat=True)
+        (session,) = shell.sessions
+        other = replace(session.sa.children[client.spi_out], spi_in=0xC0FFEE01)
+        session.sa.children[other.spi_in] = other
+        shell.sessions.install(session, other, shell.loop.now, outbound=True)
+        shell.engine.remote_moved(client.spi_out, IPv4Address("198.51.100.9"), 63_000)
+        ended_at = {spi_in: (str(to.remote), to.remote_port) for spi_in, to in shell.plane.moves}
+        assert ended_at == dict.fromkeys((client.spi_out, other.spi_in), ("198.51.100.9", 63_000))
+
+    def test_but_not_for_a_late_packet_of_one_that_was_replaced(self) -> None:
+        """By its way of then: the data plane has moved that pair, which has to come back."""
+        shell = Shell()
+        client = shell.connect(nat=True)
+        (session,) = shell.sessions
+        session.sa.children[client.spi_out].state = ChildState.DELETED
+        shell.engine.remote_moved(client.spi_out, IPv4Address("198.51.100.9"), 63_000)
+        assert session.sa.path.remote_port == 61_000
+        ((spi_in, endpoints),) = shell.plane.moves
+        assert (spi_in, endpoints.remote_port) == (client.spi_out, 61_000)
 
 
 class TestFaults:
