@@ -16,7 +16,7 @@ from gateway.ike.errors import (
     IkeError,
     InvalidSyntax,
 )
-from gateway.ike.events import ChildRefused, ChildStarted
+from gateway.ike.events import ChildRefused
 from gateway.ike.exchanges import informational
 from gateway.ike.exchanges.child_sa import (
     NONCE_BYTES,
@@ -232,14 +232,21 @@ class CreateChild:
             self._give_up(sa, child, now)
             return
 
+        rival = self._rival(sa, child)
+        stays = rival is None or self._wins(rival, min(self._nonce, accepted.nonce_r))
+
         def installed(now: float) -> None:
-            self._finish(sa, child, min(self._nonce, accepted.nonce_r), now)
+            if rival is not None and not stays:
+                self._make_way(sa, child, rival, now)
+            else:
+                self._finish(sa, child, rival, now)
 
         def failed(error: IkeError, now: float) -> None:
             self._give_up(sa, child, now)
             sa.emit(ChildRefused(sa, self.old_spi_in, str(error), self.rekeying))
 
-        child_lifecycle.install(sa, child, outbound=True, installed=installed, failed=failed)
+        # Of two that are one too many, ours is there for what the peer may send on it, until that has been told.
+        child_lifecycle.install(sa, child, outbound=stays, installed=installed, failed=failed)
 
     def _give_up(self, sa: IkeSa, child: Child, now: float) -> None:
         """The new child SA, which the peer has already, is not to be."""
@@ -278,16 +285,16 @@ class CreateChild:
             shared = self._pair.shared_secret(ke.public)
         return _Accepted(suite, spi_out, nonce_r, shared, local, remote)
 
-    def _finish(self, sa: IkeSa, child: Child, lower_nonce: bytes, now: float) -> None:
+    def _rival(self, sa: IkeSa, child: Child) -> Child | None:
+        """What the peer has made in the place of the same child SA."""
+        others = (other for other in sa.children.values() if other.lineage == child.lineage and other.is_live)
+        return next((other for other in others if other.spi_in not in (child.spi_in, self.old_spi_in)), None)
+
+    def _finish(self, sa: IkeSa, child: Child, rival: Child | None, now: float) -> None:
         """The new child SA is in use; which one goes, and who deletes it, section 2.8.1 says."""
         old = sa.children.get(self.old_spi_in)
         self._leave(old)
-        others = (other for other in sa.children.values() if other.lineage == child.lineage and other.is_live)
-        rival = next((other for other in others if other not in (child, old)), None)
         if rival is not None:
-            if not self._wins(rival, lower_nonce):
-                self._make_way(sa, child, rival, now)
-                return
             rival.replaced_by = child.spi_in
             # Until it has deleted that, the peer may not know yet which one goes: ours must still be there then.
             child.confirmed = False
@@ -308,9 +315,12 @@ class CreateChild:
         return rival is theirs and lower_nonce >= their_nonce
 
     def _make_way(self, sa: IkeSa, child: Child, rival: Child, now: float) -> None:
-        """Ours is the one too many, so we delete it; the peer deletes the old one."""
-        child.replaced_by = rival.spi_in
-        sa.emit(ChildStarted(sa, rival.spi_in))
+        """Ours is the one too many, so we delete it; the peer deletes the old one.
+
+        It may not have the other one yet, for the answer that tells it of that can be lost: what we send goes on the
+        old one until it does.
+        """
+        self._leave(sa.children.get(self.old_spi_in))
         informational.delete_children(sa, [child], now)
         if not self.rekeying:
             sa.initiate(CreateChild(rival.spi_in, rekeying=False, lineage=rival.lineage), now)

@@ -105,6 +105,26 @@ class TestChildSa:
         pair.advance(SETTLED_S)
         pair.assert_agreed()
 
+    @pytest.mark.parametrize("order", ["left first", "right first", "in turn"])
+    @pytest.mark.parametrize("seed", range(4))
+    def test_by_both_at_once_and_no_end_sends_on_what_the_other_lacks(self, seed: int, order: str) -> None:
+        """Who makes way for the other one's pair does not know yet whether the other one has it."""
+        pair = Pair(seed)
+        rekey_child(pair, pair.left)
+        rekey_child(pair, pair.right)
+        while pair.to_left or pair.to_right:
+            if order == "in turn":
+                end = pair.left if len(pair.to_left) >= len(pair.to_right) else pair.right
+            else:
+                slow = pair.right if order == "left first" else pair.left
+                fast_queue = pair.to_left if slow is pair.right else pair.to_right
+                end = other(pair, slow) if fast_queue else slow
+            pair.deliver(end)
+            for side in (pair.left, pair.right):
+                assert side.carried[side.sending_on[-1]].spi_out in other(pair, side).carried
+        pair.advance(SETTLED_S)
+        pair.assert_agreed()
+
     @SIDES
     def test_of_one_that_the_other_side_is_deleting(self, side: str) -> None:
         pair = Pair()
