@@ -259,6 +259,8 @@ class Engine:
                 self.sessions.child_started(session, spi_in)
             case events.ChildRefused(_, spi_in, reason, rekeying):
                 self._child_refused(session, spi_in, reason, now, rekeying=rekeying)
+            case events.RekeyRefused(_, reason):
+                _log.warning("IKE SA not rekeyed", session=session.session_id, reason=reason)
             case events.SaRekeyed(_, new):
                 self.sessions.rekeyed(session, new)
             case events.SaEstablished(sa):

@@ -54,6 +54,7 @@ _TERMINATE_CAUSE = {
     CloseCause.CHANGED: TerminateCause.NAS_REQUEST,
     CloseCause.REDIRECTED: TerminateCause.NAS_REQUEST,
     CloseCause.DATA_PLANE: TerminateCause.NAS_ERROR,
+    CloseCause.NOT_REKEYED: TerminateCause.NAS_REQUEST,
 }
 
 

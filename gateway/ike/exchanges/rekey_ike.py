@@ -20,6 +20,7 @@ from gateway.ike.constants import ExchangeType, Group, NotifyType, PayloadType
 from gateway.ike.crypto import key_exchange
 from gateway.ike.crypto.key_exchange import KeyPair
 from gateway.ike.errors import InvalidSyntax, TemporaryFailure
+from gateway.ike.events import CloseCause, RekeyRefused
 from gateway.ike.exchanges.child_sa import NONCE_BYTES, checked_nonce, is_choice_from
 from gateway.ike.exchanges.ike_followup_ke import Followups, Unfinished, wait_for
 from gateway.ike.exchanges.informational import DeleteChildren, DeleteIke
@@ -35,6 +36,14 @@ from gateway.ike.timers import Timer
 
 if TYPE_CHECKING:
     from gateway.ike.sa import IkeSa
+
+SHORTEST_GRACE_S = 300.0
+TRIES = 4
+"""An IKE SA that the peer does not let us rekey lives as long again as to its rekeying, or these seconds where that
+is longer; in this time we ask so many times.
+"""
+UNFINISHED_PATIENCE_S = 60.0
+"""That our rekeying waits for key exchanges which the peer has to complete; then the peer has to begin them anew."""
 
 
 def handle_request(sa: IkeSa, payloads: Payloads, proposals: tuple[Proposal, ...], now: float) -> None:
@@ -158,6 +167,8 @@ class RekeyIke:
 
     def __init__(self) -> None:
         self.exchange = ExchangeType.CREATE_CHILD_SA
+        self._wanted_since: float | None = None
+        """When its turn came first, monotonic seconds."""
         self.rival_nonce = b""
         """The lower nonce of a rekeying that the peer began at the same time."""
         self._failures = 0
@@ -173,10 +184,16 @@ class RekeyIke:
         """The suite in use, with a fresh key of its group; Windows knows no other group (INVALID_KE_PAYLOAD does)."""
         if self._followups is not None:
             return self._followups.request()
-        if sa.unfinished:
+        self._wanted_since = now if self._wanted_since is None else self._wanted_since
+        waited_s = now - self._wanted_since
+        if waited_s >= max(sa.config.ike_rekey_s, SHORTEST_GRACE_S):
+            sa.close(CloseCause.NOT_REKEYED, now)
+            return None
+        if sa.unfinished and waited_s < UNFINISHED_PATIENCE_S:
             # The peer is about to make a child SA, or to rekey this one.
             sa.initiate_at(self, now + sa.retry_delay_s(1))
             return None
+        sa.drop_unfinished()
         group = self._group or sa.suite.group
         self._pair = key_exchange.generate(group)
         self._nonce, self._spi = sa.random(NONCE_BYTES), sa.owner.new_ike_spi()
@@ -257,7 +274,7 @@ class RekeyIke:
         return _Accepted(suite, self._spi, spi_r, self._nonce, nonce_r, self._pair.shared_secret(ke.public))
 
     def _refused(self, sa: IkeSa, error: Notify, now: float) -> None:
-        """TEMPORARY_FAILURE is for later; whoever can't rekey at all stays until the session's lifetime is over."""
+        """TEMPORARY_FAILURE is for a little later, all else for much later; until the time for it is over."""
         groups = [group for group in sa.config.policy.groups if error.data == group.to_bytes(2, "big")]
         if error.type in RETRIED and self._failures < MAX_RETRIES:
             self._failures += 1
@@ -265,3 +282,7 @@ class RekeyIke:
         elif error.type == NotifyType.INVALID_KE_PAYLOAD and groups and self._group is None:
             self._group = groups[0]
             sa.initiate(self, now)
+        else:
+            self._failures, self._group = 0, None
+            sa.emit(RekeyRefused(sa, f"the client answered {error}"))
+            sa.initiate_at(self, now + max(sa.config.ike_rekey_s, SHORTEST_GRACE_S) / TRIES)
