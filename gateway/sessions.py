@@ -192,7 +192,20 @@ class Sessions:
         return 0
 
     def install(self, session: Session, child: Child, now: float, *, outbound: bool) -> None:
-        """Have the data plane carry a child SA."""
+        """Have the data plane carry a child SA.
+
+        Args:
+            session: whose.
+            child: which.
+            now: monotonic seconds.
+            outbound: send on it at once, and not when its peer is ready; where it follows none that is still there,
+                that is done in any case.
+        """
+        outbound = outbound or not any(
+            other.lineage == child.lineage
+            for one in (session, *self.others_of(session))
+            for other in one.sa.children.values()
+        )
         failure = self._child_sas.install(session.sa, session.children, child, outbound=outbound)
         if failure is None:
             self._by_spi[child.spi_in] = session
@@ -321,7 +334,7 @@ class Sessions:
         if sa.assignment is not None and sa.assignment.networks == reach.networks:
             return
         self._child_sas.restrict(sa, tuple(map(TrafficSelector.from_network, reach.networks)))
-        assignment = _assignment(session, access, reach, 0)
+        assignment = _assignment(session, access, reach, sa.assignment.lineage if sa.assignment is not None else 0)
         live = {child.lineage: child.wish for child in sa.children.values() if child.is_live}
         session.deprived = {lineage: wish for lineage, wish in session.deprived.items() if lineage not in live}
         was_deprived = any(any(wished_selectors(assignment, wish)) for wish in session.deprived.values())

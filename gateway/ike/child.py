@@ -21,8 +21,8 @@ class Assignment:
     networks: tuple[IPv4Network | IPv6Network, ...]
     dns: tuple[IPv4Address | IPv6Address, ...]
     lineage: int = 0
-    """Of the first child SA; 0 for one of its own. A client that signs in anew before it lets go of its old SA has
-    both with the same addresses, so the two child SAs must be one lineage to the data plane.
+    """Of the first child SA, whenever that is made; 0 for one of its own. A client that signs in anew before it lets
+    go of its old SA has both with the same addresses, so the two child SAs must be one lineage to the data plane.
     """
     dns_domains: tuple[str, ...] = ()
     """What the DNS servers are to be asked for, lower-case A-labels; empty for everything."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from gateway.ike import child_lifecycle, handover
 from gateway.ike.admission import admit
 from gateway.ike.channel import OutPayloads
-from gateway.ike.child import Child, ChildState, Wish
+from gateway.ike.child import Assignment, Child, ChildState, Wish
 from gateway.ike.constants import ExchangeType, NotifyType, PayloadType, ProtocolId
 from gateway.ike.crypto import key_exchange
 from gateway.ike.errors import (
@@ -145,7 +145,7 @@ def _answer(sa: IkeSa, payloads: Payloads, proposals: tuple[Proposal, ...], old:
             keys=derive_child_keys(sa.suite, suite, keys.d, nonce_i, nonce_r, shared, secrets),
             local_selectors=local,
             remote_selectors=remote,
-            lineage=old.lineage if old is not None else sa.owner.new_lineage(),
+            lineage=old.lineage if old is not None else _new_lineage(sa, assignment),
             wish=joined(old.wish, wish) if old is not None else wish,
             confirmed=old is None,
         )
@@ -163,7 +163,14 @@ def _answer(sa: IkeSa, payloads: Payloads, proposals: tuple[Proposal, ...], old:
             notify = Notify(error.notify or NotifyType.TEMPORARY_FAILURE, error.data)
             sa.respond(exchange, [(PayloadType.NOTIFY, notify.to_bytes())], message_id)
 
-        child_lifecycle.install(sa, child, outbound=old is None, installed=installed, failed=failed)
+        child_lifecycle.install(
+            sa,
+            child,
+            # What follows another pair is not sent on before the peer is known to have it.
+            outbound=old is None and child.lineage != assignment.lineage,
+            installed=installed,
+            failed=failed,
+        )
 
     def complete(secrets: tuple[bytes, ...], last_answer: OutPayloads, now: float) -> None:
         try:
@@ -182,6 +189,12 @@ def _answer(sa: IkeSa, payloads: Payloads, proposals: tuple[Proposal, ...], old:
         suite.additional, rekeys_ike=False, complete=complete, dropped=lambda: sa.owner.free_child_spi(spi_in)
     )
     sa.respond(ExchangeType.CREATE_CHILD_SA, [*answer, wait_for(sa, unfinished, now)])
+
+
+def _new_lineage(sa: IkeSa, assignment: Assignment) -> int:
+    """Of a child SA that is not rekeyed: that of the SA which the peer has signed in anew for, once, where it has."""
+    taken = any(child.lineage == assignment.lineage for child in sa.children.values())
+    return sa.owner.new_lineage() if taken or not assignment.lineage else assignment.lineage
 
 
 def _own_rekeying_of(sa: IkeSa, child: Child) -> CreateChild | None:
