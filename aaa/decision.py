@@ -6,9 +6,12 @@ then the first rule whose conditions all hold decides; where none does, the answ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
+from aaa.access_hours import AccessHours
 from aaa.interface import Address, Network
 from core.settings import RuleSettings
 from core.settings.values import EVERYTHING
@@ -22,9 +25,10 @@ BUILT_IN = "built-in"
 """Named as the rule where the decision fell before the first rule or after the last."""
 
 TRUSTED = "trusted"
+QUARANTINED = "quarantined"
 UNMANAGED = "unmanaged"
 """The state of a device that is not in the inventory, whose user another CA vouches for."""
-STATES = frozenset({TRUSTED, "quarantined", "revoked", UNMANAGED})
+STATES = frozenset({TRUSTED, QUARANTINED, "revoked", UNMANAGED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,10 @@ class Context:
     method: str
     """`eap-mschapv2`, `eap-tls`, `certificate`, or the last of these and one of the others, see `both_methods`."""
     gateway: str
+    address: Address | None
+    """The client's outer address; None where it is not known."""
+    at: datetime
+    """When, with its time zone."""
 
 
 def both_methods(first: str, second: str) -> str:
@@ -85,14 +93,21 @@ class Rule:
 
     name: str
     allows: bool
+    """It lets in, to all that its networks are or to a quarantine."""
+    quarantines: bool
     users: frozenset[str]
     groups: frozenset[str]
     methods: frozenset[str]
     device_states: frozenset[str]
-    """Empty for trusted ones where it allows, for all where it denies."""
+    """Empty for trusted ones where it allows, for those in quarantine as well where it puts them there, for all
+    where it denies.
+    """
     shared_devices: bool
     """With two factors, others than the device's owner may sign in on it."""
     gateways: frozenset[str]
+    from_networks: tuple[Network, ...]
+    hours: AccessHours | None
+    """None: at all times."""
     pool: str | None
     networks: tuple[Network, ...]
     dns: tuple[Address, ...]
@@ -106,13 +121,16 @@ class Rule:
         """The rule as configured."""
         return cls(
             name=settings.name,
-            allows=settings.effect == "allow",
+            allows=settings.effect != "deny",
+            quarantines=settings.effect == "quarantine",
             users=_folded(settings.users),
             groups=_folded(settings.groups),
             methods=frozenset(settings.methods),
             device_states=frozenset(settings.device_states),
             shared_devices=settings.device_users == "anyone",
             gateways=_folded(settings.gateways),
+            from_networks=settings.from_networks,
+            hours=AccessHours.from_settings(settings),
             pool=settings.pool,
             networks=EVERYTHING if settings.tunnel == "full" else settings.networks,
             dns=settings.dns,
@@ -124,22 +142,39 @@ class Rule:
 
     def matches(self, subject: Subject, posture: Posture, context: Context, *, is_owner: bool = True) -> bool:
         """Whether every condition holds."""
-        return (
-            self._takes_user(subject)
-            and self._takes_method(context.method)
-            and self._takes_state(posture.state)
-            and self._takes_gateway(context.gateway)
-            and (is_owner or self.shared_devices or not self.allows)
-        )
+        return next(self.unmet(subject, posture, context, is_owner=is_owner), None) is None
 
-    def matches_site(self, user: str, gateway: str) -> bool:
+    def unmet(self, subject: Subject, posture: Posture, context: Context, *, is_owner: bool = True) -> Iterator[str]:
+        """The conditions that do not hold, each in words that name the settings' key."""
+        if self.users and subject.user_name.casefold() not in self.users:
+            yield f"{subject.user_name} is not among users"
+        if self.groups and self.groups.isdisjoint(_folded(subject.groups)):
+            yield f"{subject.user_name} is in none of the groups"
+        if not self._takes_method(context.method):
+            yield f"{context.method} is not among methods"
+        if not self._takes_state(posture.state):
+            yield f"the device's state, {posture.state}, is not among device_states"
+        if not is_owner and self.allows and not self.shared_devices:
+            yield f"the device is not one of {subject.user_name}, and device_users is owner"
+        yield from self._unmet_circumstances(context)
+
+    def _unmet_circumstances(self, context: Context) -> Iterator[str]:
+        if self.gateways and context.gateway.casefold() not in self.gateways:
+            yield f"{context.gateway} is not among gateways"
+        if self.from_networks and not self._takes_address(context.address):
+            yield f"{context.address or 'an unknown address'} is in none of from_networks"
+        if self.hours is not None and self.hours.left_s(context.at) is None:
+            yield f"{context.at:%Y-%m-%d %H:%M} UTC is not within its days and hours ({self.hours})"
+
+    def matches_site(self, user: str, context: Context) -> bool:
         """Whether it is about this site peer: a rule that lets it in has to name the method, for none that is made
         for people lets a site in; a denying one need not.
         """
         return (
-            self._takes_user(Subject(user, (), disabled=False))
+            (not self.users or user.casefold() in self.users)
+            and not self.groups
             and (SITE_METHOD in self.methods or (not self.methods and not self.allows))
-            and self._takes_gateway(gateway)
+            and next(self._unmet_circumstances(context), None) is None
         )
 
     def missing_factor(self, subject: Subject, posture: Posture, context: Context, *, is_owner: bool) -> str | None:
@@ -151,24 +186,22 @@ class Rule:
                 return method
         return None
 
-    def _takes_user(self, subject: Subject) -> bool:
-        return (not self.users or subject.user_name.casefold() in self.users) and (
-            not self.groups or not self.groups.isdisjoint(_folded(subject.groups))
-        )
-
     def _takes_method(self, method: str) -> bool:
         """Whoever shows two proofs shows each of them; but what a rule denies, it has to name."""
         if not self.methods or method in self.methods:
             return True
         return self.allows and not self.methods.isdisjoint(method.split(_AND))
 
-    def _takes_gateway(self, gateway: str) -> bool:
-        return not self.gateways or gateway.casefold() in self.gateways
+    def _takes_address(self, address: Address | None) -> bool:
+        """Where it is not known, a rule denies and does not allow."""
+        if address is None:
+            return not self.allows
+        return any(address.version == network.version and address in network for network in self.from_networks)
 
     def _takes_state(self, state: str) -> bool:
         """Without a word of states, a rule gives to trusted devices alone, and denies to all."""
         if not self.device_states:
-            return state == TRUSTED or not self.allows
+            return state == TRUSTED or not self.allows or (self.quarantines and state == QUARANTINED)
         return state in self.device_states
 
 
@@ -226,27 +259,30 @@ def decide(
     if not rule.allows:
         return _deny("denied-by-rule", rule.reason or f"the rule {rule.name!r} denies this sign-in", rule.name)
     whose = f"of {subject.user_name}" if is_owner else f"of {device.owner}, with {subject.user_name} on it,"
-    return _allow(rule, f"device {device.name} {whose} is {posture.state}, and rule {rule.name!r} allows it")
+    verb = "puts it into quarantine" if rule.quarantines else "allows it"
+    fact = f"device {device.name} {whose} is {posture.state}, and rule {rule.name!r} {verb}"
+    return _allow(rule, _because(fact, rule.reason if rule.quarantines else ""), context)
 
 
-def decide_site(name: str, gateway: str, rules: Sequence[Rule]) -> Decision:
+def decide_site(name: str, context: Context, rules: Sequence[Rule]) -> Decision:
     """Decide on the gateway of another site that has its pre-shared key.
 
     Args:
         name: by which the settings call it, with or without `site:`.
-        gateway: which it asks.
+        context: how and where it asks.
         rules: in order; the first that matches decides. Those that are made for people let no site in.
     """
     user = site_user(name)
-    rule = next((rule for rule in rules if rule.matches_site(user, gateway)), None)
+    rule = next((rule for rule in rules if rule.matches_site(user, context)), None)
     if rule is None:
         return _deny("no-rule", f"no access rule names the method {SITE_METHOD} and allows {user}")
     if not rule.allows:
         return _deny("denied-by-rule", rule.reason or f"the rule {rule.name!r} denies this sign-in", rule.name)
-    return _allow(rule, f"{user} has its pre-shared key, and rule {rule.name!r} allows it")
+    return _allow(rule, f"{user} has its pre-shared key, and rule {rule.name!r} allows it", context)
 
 
-def _allow(rule: Rule, reason: str) -> Decision:
+def _allow(rule: Rule, reason: str, context: Context) -> Decision:
+    left_s = rule.hours.left_s(context.at) if rule.hours is not None else None
     return Decision(
         allowed=True,
         rule=rule.name,
@@ -257,7 +293,7 @@ def _allow(rule: Rule, reason: str) -> Decision:
         dns=rule.dns,
         dns_domains=rule.dns_domains,
         devices_at_once=rule.devices_at_once,
-        session_lifetime_s=rule.session_lifetime_s,
+        session_lifetime_s=min(rule.session_lifetime_s, left_s or math.inf),
     )
 
 
@@ -278,7 +314,7 @@ def _without_rule(
             "wrong-owner",
             f"device {device.name} belongs to {device.owner}, and no rule lets {subject.user_name} use it",
         )
-    if posture.state == "quarantined":
+    if posture.state == QUARANTINED:
         return _deny("quarantined-device", _because(f"device {device.name} is in quarantine", posture.reason))
     if posture.state == UNMANAGED:
         return _deny("unknown-device", "the certificate names no device of the inventory, and no rule allows that")

@@ -17,8 +17,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from aaa import sessions, users
+from aaa.access_rules import AccessRules, address_in
 from aaa.backend.session_facts import SessionOf, session_facts
-from aaa.decision import Context, Rule, decide
+from aaa.decision import Context, decide
 from aaa.dynamic_authorization import Change, NoAnswer, Peer, Selector, ask, control_secret_name
 from aaa.models import Gateway, TunnelSession, User
 from core import audit, jobs, outbox
@@ -271,9 +272,8 @@ def _change_now(runtime: Runtime, session: Session, tunnel: TunnelSession, reaso
     """What the rules give a session now; None where they allow it no more."""
     whose = SessionOf(tunnel.user_name, tunnel.device_id, tunnel.device_name, tunnel.method, managed=True)
     (known,) = session_facts(session.connection(), [whose])
-    rules = [Rule.from_settings(rule) for rule in runtime.settings.aaa.rules]
-    context = Context(tunnel.method, tunnel.gateway)
-    decision = decide(known.subject, known.device, known.posture, context, rules)
+    context = Context(tunnel.method, tunnel.gateway, address_in(tunnel.remote_address), utc_now())
+    decision = decide(known.subject, known.device, known.posture, context, AccessRules(runtime.rules).current())
     if not decision.allowed:
         return None
     age_s = (utc_now() - tunnel.started_at).total_seconds()

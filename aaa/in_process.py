@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy.exc import SQLAlchemyError
 
 from aaa import accounting
+from aaa.access_rules import AccessRules
 from aaa.backend.conversation import NOT_COUNTED, Desk, EapSignIn
 from aaa.backend.credentials import CertificateChecker, NtHashes
 from aaa.backend.events import refused
@@ -45,7 +46,7 @@ from aaa.backend.requests import (
 )
 from aaa.backend.ticket_keys import EPOCH_S, ticket_keys
 from aaa.backend.worker import DatabaseWorker
-from aaa.decision import SITE_METHOD, Rule
+from aaa.decision import SITE_METHOD
 from aaa.dynamic_authorization import control_secret_name
 from aaa.eap.server import MUTUAL_METHODS, EapServer
 from aaa.eap.tls import EapTlsServer
@@ -131,7 +132,7 @@ class InProcessBackend:
         """By the serial of the certificate."""
         self._tls = self._tls_server()
         processor = Processor(
-            [Rule.from_settings(rule) for rule in settings.rules],
+            AccessRules(runtime.rules).current,
             settings.devices_at_once,
             settings.interim_interval_s,
             lambda: self._gateway,

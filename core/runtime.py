@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -10,6 +10,7 @@ from core import migrations
 from core.database import Database
 from core.secrets import SecretBox, refuse_lost_key
 from core.settings import Settings
+from core.settings.live_rules import LiveRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,11 @@ class Runtime:
     settings: Settings
     database: Database
     box: SecretBox
+    rules: LiveRules = field(init=False, compare=False)
+    """The access rules as they are now."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rules", LiveRules(self.settings))
 
     @classmethod
     def open(cls, settings: Settings) -> Runtime:

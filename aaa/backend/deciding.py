@@ -11,6 +11,7 @@ from functools import partial
 
 from sqlalchemy.engine import Connection
 
+from aaa.access_rules import address_in
 from aaa.backend import lookups
 from aaa.backend.events import accepted, refused
 from aaa.backend.lookups import CertificateState, CodeState, Known
@@ -40,13 +41,15 @@ class Decider:
     """Decides batches; used by the database thread only.
 
     Args:
-        rules: the access rules, in order.
+        rules: gives the access rules, in order, as they are now.
         interim_interval_s: told to the gateway for each session.
         now: the time.
     """
 
-    def __init__(self, rules: Sequence[Rule], interim_interval_s: float, now: Callable[[], datetime]) -> None:
-        self._rules = tuple(rules)
+    def __init__(
+        self, rules: Callable[[], Sequence[Rule]], interim_interval_s: float, now: Callable[[], datetime]
+    ) -> None:
+        self._rules = rules
         self._interim_interval_s = interim_interval_s
         self._now = now
 
@@ -95,7 +98,8 @@ class Decider:
             problem = found.credential_problem(first, None, now) or problem or _second_device_problem(facts)
             facts = Known(facts.subject, device_facts.device, device_facts.posture, facts.code)
             method = both_methods(first.method, proof.method)
-        decision = decide(facts.subject, facts.device, facts.posture, Context(method, context.gateway), self._rules)
+        asked_by = Context(method, context.gateway, address_in(context.remote_address), now)
+        decision = decide(facts.subject, facts.device, facts.posture, asked_by, self._rules())
         answer: Access | Refusal
         if problem is not None and decision.code not in _PERSONAL:
             answer = problem
@@ -141,7 +145,8 @@ class Decider:
         """Site peers that have proved to have their pre-shared keys."""
         for request in requests:
             context, user = request.context, site_user(request.name)
-            decision = decide_site(request.name, context.gateway, self._rules)
+            asked_by = Context(SITE_METHOD, context.gateway, address_in(context.remote_address), self._now())
+            decision = decide_site(request.name, asked_by, self._rules())
             if not decision.allowed:
                 refusal = Refusal(decision.code, decision.reason)
                 outcome.events.append(
@@ -172,7 +177,8 @@ class Decider:
         if not requests:
             return
         accesses = [self._resumed_access(request.resumed) for request in requests]
-        results = self.decide_again(connection, accesses, [request.context.gateway for request in requests])
+        places = [(request.context.gateway, request.context.remote_address) for request in requests]
+        results = self.decide_again(connection, accesses, places)
         for request, access, result in zip(requests, accesses, results, strict=True):
             answer: Access | Refusal
             if isinstance(result, Refusal):
@@ -216,23 +222,29 @@ class Decider:
         )
 
     def decide_again(
-        self, connection: Connection, accesses: Sequence[Access], gateways: Sequence[str]
+        self, connection: Connection, accesses: Sequence[Access], places: Sequence[tuple[str, str]]
     ) -> list[Decision | Refusal]:
         """For each session that is about to start, what is decided now: the decision, or why it may not.
 
         Between the decision and the start a device may have been revoked; it is locked until the transaction ends.
+
+        Args:
+            connection: the transaction.
+            accesses: as they were decided.
+            places: the gateway of each, and the client's outer address, with or without port.
         """
         facts = session_facts(connection, [_session_of(access) for access in accesses], lock=True)
         serials = {access.certificate_serial for access in accesses if not access.certificate_authority}
         certificates = lookups.certificates(connection, serials)
         results: list[Decision | Refusal] = []
-        for access, known, gateway in zip(accesses, facts, gateways, strict=True):
+        rules, now = self._rules(), self._now()
+        for access, known, (gateway, address) in zip(accesses, facts, places, strict=True):
+            context = Context(access.method, gateway, address_in(address), now)
             if access.method == SITE_METHOD:
-                decision = decide_site(access.user_name, gateway, self._rules)
+                decision = decide_site(access.user_name, context, rules)
                 unchanged = decision.rule == access.rule
             else:
-                context = Context(access.method, gateway)
-                decision = decide(known.subject, known.device, known.posture, context, self._rules)
+                decision = decide(known.subject, known.device, known.posture, context, rules)
                 same_user = known.subject is not None and known.subject.user_name == access.user_name
                 unchanged = decision.rule == access.rule and same_user
             problem = None

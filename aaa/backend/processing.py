@@ -54,7 +54,7 @@ class Processor:
     """Handles batches; used by the database thread only.
 
     Args:
-        rules: the access rules, in order.
+        rules: gives the access rules, in order, as they are now.
         devices_at_once: how many devices a user may have connected where the rule says nothing; None: any number.
         interim_interval_s: told to the gateway for each session.
         gateway: gives the name whose row says when this gateway was last seen, once it has said hello.
@@ -65,7 +65,7 @@ class Processor:
 
     def __init__(
         self,
-        rules: Sequence[Rule],
+        rules: Callable[[], Sequence[Rule]],
         devices_at_once: int | None,
         interim_interval_s: float,
         gateway: Callable[[], str],
@@ -136,9 +136,8 @@ class Processor:
         if not requests:
             return
         accesses = [request.start.access for request in requests]
-        decided = self._decider.decide_again(
-            session.connection(), accesses, [request.start.gateway for request in requests]
-        )
+        places = [(request.start.gateway, request.start.remote_address) for request in requests]
+        decided = self._decider.decide_again(session.connection(), accesses, places)
         starts = []
         limits: dict[str, int] = {}
         for request, result in zip(requests, decided, strict=True):

@@ -185,7 +185,7 @@ def write_profile(name: str, kind: ProfileKind | None, output: Path | None) -> N
     runtime = open_runtime()
     with runtime.database.reading() as session:
         found = inventory.find(session, name)
-        target = target_for(session, runtime.settings, found)
+        target = target_for(session, runtime, found)
     kind = kind or profile_kind(found.platform)
     if kind is None:
         raise OstiaryError(

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from aaa.decision import Context, DeviceIdentity, Posture, Rule, Subject, decide
+from aaa.access_rules import AccessRules
+from aaa.decision import Context, DeviceIdentity, Posture, Subject, decide
 from aaa.interface import Network
 from aaa.models import User
-from core.settings import Settings
+from core.clock import utc_now
+from core.runtime import Runtime
 from core.settings.values import EVERYTHING
 from posture.models import Device
 
@@ -39,22 +41,24 @@ class Target:
         return any(network.version == 4 and network.prefixlen == 0 for network in self.networks)
 
 
-def target_for(session: Session, settings: Settings, device: Device) -> Target:
-    """What this device's client is to be told, as the rules are now.
+def target_for(session: Session, runtime: Runtime, device: Device) -> Target:
+    """What this device's client is to be told, as the rules are now, wherever it will connect from.
 
     Rules may give the device other networks with one way to sign in than with another; those of the first way that
     they allow are taken, and those of the gateway where they allow none.
     """
-    gateway = settings.gateway
+    gateway = runtime.settings.gateway
     addresses: Sequence[object] = gateway.public_addresses
     owner = session.get(User, device.owner)
     networks = gateway.networks
     if owner is not None:
         subject = Subject(owner.name, tuple(owner.groups), owner.disabled)
-        rules = [Rule.from_settings(rule) for rule in settings.aaa.rules]
+        rules = AccessRules(runtime.rules).current()
         machine = DeviceIdentity(device.id, device.name, device.owner)
         for method in _METHODS:
-            decision = decide(subject, machine, Posture("trusted"), Context(method, gateway.name), rules)
+            decision = decide(
+                subject, machine, Posture("trusted"), Context(method, gateway.name, None, utc_now()), rules
+            )
             if decision.allowed:
                 networks = decision.networks or gateway.networks
                 break

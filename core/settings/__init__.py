@@ -14,11 +14,11 @@ from core.settings.model import (
     LogSettings,
     PkiSettings,
     PoolSettings,
-    RuleSettings,
     SecretSettings,
     Settings,
     WebSettings,
 )
+from core.settings.rules import RuleSettings
 from core.settings.shared_keys import PpkSettings, SitePeerSettings
 from core.settings.trust import RevocationSettings, TrustedAuthoritySettings
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from core.settings.rules import RuleSettings, check_rules
 from core.settings.section import Section
 from core.settings.shared_keys import MOST_PPKS, MOST_SITE_PEERS, PpkSettings, SitePeerSettings, check_apart
 from core.settings.trust import MOST_TRUSTED_AUTHORITIES, RevocationSettings, TrustedAuthoritySettings
@@ -214,62 +215,6 @@ class GatewaySettings(Section):
         return self
 
 
-SignInMethod = Literal[
-    "eap-mschapv2", "eap-tls", "certificate", "certificate+eap-mschapv2", "certificate+eap-tls", "psk"
-]
-
-
-class RuleSettings(Section):
-    """One access rule; the first whose conditions all hold decides. An empty condition holds for all, but for that of
-    `device_states`.
-    """
-
-    name: str = Field(min_length=1, max_length=64)
-    effect: Literal["allow", "deny"] = "allow"
-    users: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ()
-    methods: tuple[SignInMethod, ...] = ()
-    """`certificate+...` is both in one sign-in, the device's and then its user's; `psk` is for site peers, which no
-    other rule lets in.
-    """
-    device_states: tuple[Literal["trusted", "quarantined", "unmanaged"], ...] = ()
-    """Empty means trusted where the rule allows: what others are to have has to name them. A rule that denies holds
-    for all then. `unmanaged` is not in the inventory at all.
-    """
-    device_users: Literal["owner", "anyone"] = "owner"
-    """Who may sign in on a device whose certificate comes before its user's proof."""
-    gateways: tuple[str, ...] = ()
-    pool: str | None = None
-    tunnel: Literal["full", "split"] | None = None
-    """`full` reaches everything and takes no `networks`; `split` has to leave something out; without it, the
-    networks say.
-    """
-    networks: tuple[Network, ...] = Field((), max_length=MOST_NETWORKS)
-    """Subnets that the tunnel reaches; empty means the gateway's own list."""
-    dns: DnsServers = ()
-    """Empty means the gateway's own servers and domains."""
-    dns_domains: DnsDomains = ()
-    devices_at_once: int | None = Field(default=None, ge=1, le=100_000)
-    """Instead of `aaa.devices_at_once`."""
-    session_lifetime_s: Seconds = 12 * 3600.0
-    reason: str = ""
-    """Why the rule denies, for the audit log."""
-
-    @model_validator(mode="after")
-    def _a_full_tunnel_has_no_networks(self) -> RuleSettings:
-        if self.tunnel == "full" and self.networks:
-            raise ValueError('tunnel = "full" reaches everything: leave networks out, or say tunnel = "split"')
-        return self
-
-    @model_validator(mode="after")
-    def _a_quarantine_says_what_it_reaches(self) -> RuleSettings:
-        lets_in = self.effect == "allow" and "quarantined" in self.device_states
-        if lets_in and not self.networks and self.tunnel != "full":
-            # What is left out means the gateway's own list, which is the last thing to be meant here.
-            raise ValueError('a rule for quarantined devices needs networks (tunnel = "full" means everything)')
-        return self
-
-
 class AaaSettings(Section):
     """Who may sign in, how, and to what."""
 
@@ -282,6 +227,15 @@ class AaaSettings(Section):
     devices_at_once: int | None = Field(default=None, ge=1, le=100_000)
     """Of one user, over all gateways; beyond it the one that connected first is disconnected. None: no limit."""
     rules: tuple[RuleSettings, ...] = (RuleSettings(name="trusted-devices"),)
+    rules_file: Path | None = None
+    """Instead of `rules`: a file with nothing but them, which is read again whenever it changes."""
+
+    @field_validator("rules_file")
+    @classmethod
+    def _found_from_everywhere(cls, file: Path | None) -> Path | None:
+        if file is not None and not file.is_absolute():
+            raise ValueError("must be an absolute path, for processes with other working directories read it too")
+        return file
 
 
 class PkiSettings(Section):
@@ -348,15 +302,6 @@ class Settings(BaseSettings):
     web: WebSettings = WebSettings()
 
     @model_validator(mode="after")
-    def _rules_name_existing_pools(self) -> Settings:
-        pools = {pool.name for pool in self.gateway.pools}
-        for rule in self.aaa.rules:
-            if rule.pool is not None and rule.pool not in pools:
-                known = ", ".join(sorted(pools))
-                raise ValueError(f"rule {rule.name!r} names pool {rule.pool!r}; the pools are: {known}")
-        return self
-
-    @model_validator(mode="after")
     def _eap_alone_proves_both_sides(self) -> Settings:
         if self.gateway.eap_only and set(self.aaa.eap_methods) != {"tls"}:
             raise ValueError(
@@ -367,15 +312,17 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _rules_fit_the_gateway(self) -> Settings:
-        for rule in self.aaa.rules:
-            networks = rule.networks or self.gateway.networks
-            everything = next((network for network in networks if network.prefixlen == 0), None)
-            if rule.tunnel == "split" and everything is not None:
-                whose = "its" if rule.networks else "the gateway's"
-                raise ValueError(f'rule {rule.name!r} has tunnel = "split", but {whose} networks have {everything}')
-            if rule.dns_domains and not (rule.dns or self.gateway.dns):
-                raise ValueError(f"rule {rule.name!r} has dns_domains, but neither it nor the gateway has dns")
+        self.check_rules(self.aaa.rules)
         return self
+
+    def check_rules(self, rules: Sequence[RuleSettings]) -> None:
+        """See whether access rules fit one another, and the gateway.
+
+        Raises:
+            ValueError: they don't.
+        """
+        gateway = self.gateway
+        check_rules(rules, {pool.name for pool in gateway.pools}, gateway.networks, has_dns=bool(gateway.dns))
 
     @property
     def database_url(self) -> str:

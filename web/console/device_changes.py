@@ -147,9 +147,8 @@ def _add_page(errors: dict[str, str]) -> ResponseReturnValue:
 
 
 def _code_page(device: Device, access_code: str, expires_at: datetime) -> ResponseReturnValue:
-    settings = runtime().settings
     with runtime().database.reading() as session:
-        target = target_for(session, settings, device)
+        target = target_for(session, runtime(), device)
     how = instructions(device.platform, target)
     kind = profile_kind(device.platform)
     return render_template(
@@ -158,7 +157,7 @@ def _code_page(device: Device, access_code: str, expires_at: datetime) -> Respon
         access_code=access_code,
         expires_at=expires_at,
         identity=target.identity,
-        addresses=[str(address) for address in settings.gateway.public_addresses],
+        addresses=[str(address) for address in runtime().settings.gateway.public_addresses],
         platform=device.platform,
         trust_step=how.trust_step,
         steps=how.steps,

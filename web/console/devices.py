@@ -98,7 +98,7 @@ def profile(device_id: str) -> ResponseReturnValue:
     """What sets up the device's own client, as a file; there is no secret in it."""
     with runtime().database.reading() as session:
         device = find_device(session, device_id)
-        target = target_for(session, runtime().settings, device)
+        target = target_for(session, runtime(), device)
     kind = profile_kind(device.platform)
     if kind is None:
         abort(404)

@@ -1,20 +1,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address, ip_network
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aaa.access_hours import AccessHours
 from aaa.decision import BUILT_IN, Context, Decision, DeviceIdentity, Posture, Rule, Subject, decide
 from core.settings import RuleSettings
 
 ALICE = Subject("alice", ("staff",), disabled=False)
 LAPTOP = DeviceIdentity("11111111-2222-4333-8444-555555555555", "alice-laptop", "alice")
 TRUSTED = Posture("trusted")
-HERE = Context("eap-tls", "gateway-1")
+AT = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
+HERE = Context("eap-tls", "gateway-1", ip_address("198.51.100.7"), AT)
 
 
 def _rule(name: str = "rule", **values: Any) -> Rule:
@@ -120,6 +124,74 @@ def test_quarantine_is_told_with_its_reason_unless_a_rule_takes_it() -> None:
     assert (allowed.allowed, allowed.rule, allowed.networks) == (True, "repair", (ip_network("10.9.0.0/24"),))
 
 
+class TestCircumstances:
+    @pytest.mark.parametrize(
+        ("address", "allowed"),
+        [
+            ("198.51.100.7", True),
+            ("2001:db8::7", True),
+            ("203.0.113.7", False),
+            ("2001:db9::7", False),
+            (None, False),
+        ],
+    )
+    def test_where_the_client_is(self, address: str | None, allowed: bool) -> None:
+        office = _rule("office", from_networks=["198.51.100.0/24", "2001:db8::/32"])
+        context = replace(HERE, address=ip_address(address) if address else None)
+        assert _decide(office, context=context).allowed is allowed
+
+    def test_what_is_denied_to_a_place_is_denied_where_the_place_is_not_known(self) -> None:
+        rules = _rule("not from there", effect="deny", from_networks=["203.0.113.0/24"]), _rule("all")
+        assert _decide(*rules).rule == "all"
+        assert _decide(*rules, context=replace(HERE, address=ip_address("203.0.113.7"))).code == "denied-by-rule"
+        assert _decide(*rules, context=replace(HERE, address=None)).code == "denied-by-rule"
+
+    def test_a_session_ends_with_the_hours_that_let_it_in(self) -> None:
+        rule = _rule("office hours", hours="08:00-18:00", days=["tue"], time_zone="Europe/Berlin")
+        assert _decide(rule).session_lifetime_s == 7.5 * 3600
+        assert _decide(rule, context=replace(HERE, at=AT + timedelta(hours=8))).code == "no-rule"
+
+    def test_quarantine_by_a_rule(self) -> None:
+        rule = _rule(
+            "abroad",
+            effect="quarantine",
+            from_networks=["198.51.100.0/24"],
+            networks=["10.9.0.0/24"],
+            reason="call the help desk before you travel",
+        )
+        decision = _decide(rule, _rule("all"))
+        assert (decision.allowed, decision.rule, decision.networks) == (True, "abroad", (ip_network("10.9.0.0/24"),))
+        assert decision.reason == (
+            "device alice-laptop of alice is trusted, and rule 'abroad' puts it into quarantine: "
+            "call the help desk before you travel"
+        )
+        assert _decide(rule, posture=Posture("quarantined")).rule == "abroad"
+        assert not _decide(rule, posture=Posture("unmanaged")).allowed
+
+    def test_each_condition_that_does_not_hold_is_named(self) -> None:
+        rule = _rule(
+            "nobody",
+            users=["bob"],
+            groups=["it"],
+            methods=["certificate"],
+            device_states=["unmanaged"],
+            gateways=["gateway-2"],
+            from_networks=["203.0.113.0/24"],
+            days=["sat", "sun"],
+            hours="22:00-06:00",
+        )
+        assert list(rule.unmet(ALICE, TRUSTED, HERE, is_owner=False)) == [
+            "alice is not among users",
+            "alice is in none of the groups",
+            "eap-tls is not among methods",
+            "the device's state, trusted, is not among device_states",
+            "the device is not one of alice, and device_users is owner",
+            "gateway-1 is not among gateways",
+            "198.51.100.7 is in none of from_networks",
+            "2026-11-24 09:30 UTC is not within its days and hours (sat, sun 22:00-06:00 UTC)",
+        ]
+
+
 # --- properties ---------------------------------------------------------------------------------------------
 
 _names = st.sampled_from(["alice", "bob", "carol"])
@@ -127,6 +199,9 @@ _groups = st.sampled_from(["staff", "it", "guests"])
 _methods = st.sampled_from(["eap-mschapv2", "eap-tls", "certificate", "certificate+eap-tls"])
 _gateways = st.sampled_from(["gateway-1", "gateway-2"])
 _states = st.sampled_from(["trusted", "quarantined", "unmanaged", "revoked", "", "unknown", "Trusted"])
+
+
+_days = st.frozensets(st.integers(0, 6))
 
 
 def _some(values: st.SearchStrategy[str]) -> st.SearchStrategy[frozenset[str]]:
@@ -144,6 +219,10 @@ _rules = st.lists(
         # Also states that the settings refuse: whatever a rule says, a revoked device stays out.
         device_states=_some(_states),
         gateways=_some(_gateways),
+        from_networks=st.lists(st.sampled_from([ip_network("198.51.100.0/24"), ip_network("2001:db8::/32")])).map(
+            tuple
+        ),
+        hours=st.none() | st.builds(AccessHours, _days, st.times(), st.times(), st.just(ZoneInfo("Europe/Berlin"))),
         pool=st.none(),
         networks=st.just(()),
         dns=st.just(()),
@@ -155,7 +234,13 @@ _rules = st.lists(
 _subjects = st.none() | st.builds(Subject, _names, st.lists(_groups, max_size=2).map(tuple), st.booleans())
 _devices = st.none() | st.builds(DeviceIdentity, st.uuids().map(str), st.just("laptop"), _names)
 _postures = st.none() | st.builds(Posture, _states)
-_contexts = st.builds(Context, _methods, _gateways)
+_contexts = st.builds(
+    Context,
+    _methods,
+    _gateways,
+    st.none() | st.sampled_from([ip_address("198.51.100.7"), ip_address("203.0.113.7"), ip_address("2001:db8::7")]),
+    st.integers(1_600_000_000, 2_200_000_000).map(lambda seconds: datetime.fromtimestamp(seconds, UTC)),
+)
 
 
 @given(_subjects, _devices, _postures, _contexts, _rules)
@@ -176,7 +261,7 @@ def test_yes_needs_everything(
     assert device is not None
     assert posture is not None
     assert not subject.disabled
-    assert posture.state in {"trusted", "quarantined"}
+    assert posture.state in {"trusted", "quarantined", "unmanaged"}
     (rule,) = [rule for rule in rules if rule.name == decision.rule]
     assert rule.allows
     is_owner = device.owner == subject.user_name
@@ -206,7 +291,7 @@ def test_only_a_rule_that_names_the_state_lets_in_what_is_not_healthy(
     decision = decide(ALICE, LAPTOP, Posture(state), context, rules)
     if decision.allowed:
         (rule,) = (rule for rule in rules if rule.name == decision.rule)
-        assert state in rule.device_states
+        assert state in rule.device_states or (state == "quarantined" and rule.quarantines)
 
 
 @given(_contexts, _rules)

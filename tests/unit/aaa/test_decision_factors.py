@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -16,6 +17,9 @@ LAPTOP = DeviceIdentity("11111111-2222-4333-8444-555555555555", "alice-laptop", 
 TRUSTED = Posture("trusted")
 BOTH = "certificate+eap-mschapv2"
 
+AT = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
+AT_SITE = Context("psk", "gateway-1", None, AT)
+
 
 def rule(name: str = "rule", **values: Any) -> Rule:
     """A rule as configured."""
@@ -26,7 +30,7 @@ def decided(
     *rules: Rule, method: str = BOTH, subject: Subject = ALICE, posture: Posture = TRUSTED, gateway: str = "gateway-1"
 ) -> Decision:
     """The decision about somebody on alice's laptop."""
-    return decide(subject, LAPTOP, posture, Context(method, gateway), rules)
+    return decide(subject, LAPTOP, posture, Context(method, gateway, None, AT), rules)
 
 
 class TestARuleThatAsksForBoth:
@@ -135,18 +139,18 @@ class TestSites:
         ],
     )
     def test_only_a_rule_made_for_them_lets_them_in(self, values: dict[str, Any], code: str) -> None:
-        assert decide_site("branch", "gateway-1", [rule(**values)]).code == code
+        assert decide_site("branch", AT_SITE, [rule(**values)]).code == code
 
     def test_the_rule_gives_what_it_says(self) -> None:
         decision = decide_site(
-            "branch", "gateway-1", [rule("people"), rule("sites", methods=["psk"], session_lifetime_s=60.0)]
+            "branch", AT_SITE, [rule("people"), rule("sites", methods=["psk"], session_lifetime_s=60.0)]
         )
         assert (decision.rule, decision.session_lifetime_s) == ("sites", 60.0)
         assert decision.reason == "site:branch has its pre-shared key, and rule 'sites' allows it"
 
     def test_the_name_is_the_same_with_its_prefix(self) -> None:
         rules = [rule("sites", methods=["psk"], users=["site:branch"])]
-        assert decide_site("site:branch", "gateway-1", rules).rule == "sites"
+        assert decide_site("site:branch", AT_SITE, rules).rule == "sites"
 
     def test_the_rule_for_sites_lets_no_person_in(self) -> None:
         assert decided(rule(methods=["psk"]), method="certificate").code == "no-rule"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import plistlib
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -133,9 +134,9 @@ def test_networks_are_those_of_the_rule_that_will_decide(
 ) -> None:
     with open_runtime(tmp_path / "state", rules=rules) as runtime:
         gateway = runtime.settings.gateway.model_copy(update={"networks": (ip_network("10.1.0.0/16"),)})
-        settings = runtime.settings.model_copy(update={"gateway": gateway})
+        settled = replace(runtime, settings=runtime.settings.model_copy(update={"gateway": gateway}))
         device_id = enrol(runtime).id
         with runtime.database.reading() as session:
-            found = target_for(session, settings, session.get_one(Device, device_id))
+            found = target_for(session, settled, session.get_one(Device, device_id))
     assert (found.user_name, found.identity) == ("alice", "gateway.example.test")
     assert tuple(map(str, found.networks)) == networks
