@@ -152,7 +152,7 @@ class Rule:
             yield f"{subject.user_name} is in none of the groups"
         if not self._takes_method(context.method):
             yield f"{context.method} is not among methods"
-        if not self._takes_state(posture.state):
+        if not self.takes_state(posture.state):
             yield f"the device's state, {posture.state}, is not among device_states"
         if not is_owner and self.allows and not self.shared_devices:
             yield f"the device is not one of {subject.user_name}, and device_users is owner"
@@ -198,8 +198,10 @@ class Rule:
             return not self.allows
         return any(address.version == network.version and address in network for network in self.from_networks)
 
-    def _takes_state(self, state: str) -> bool:
-        """Without a word of states, a rule gives to trusted devices alone, and denies to all."""
+    def takes_state(self, state: str) -> bool:
+        """Whether it is about devices in this state. Without a word of states, a rule gives to trusted devices alone,
+        and denies to all.
+        """
         if not self.device_states:
             return state == TRUSTED or not self.allows or (self.quarantines and state == QUARANTINED)
         return state in self.device_states

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from aaa import sessions, users
 from aaa.access_rules import AccessRules, address_in
 from aaa.backend.session_facts import SessionOf, session_facts
-from aaa.decision import Context, decide
+from aaa.decision import SITE_METHOD, Context, decide, decide_site
 from aaa.dynamic_authorization import Change, NoAnswer, Peer, Selector, ask, control_secret_name
 from aaa.models import Gateway, TunnelSession, User
 from core import audit, jobs, outbox
@@ -270,10 +270,15 @@ def _change_order(runtime: Runtime, session: Session, tunnel: TunnelSession, rea
 
 def _change_now(runtime: Runtime, session: Session, tunnel: TunnelSession, reason: str) -> Change | None:
     """What the rules give a session now; None where they allow it no more."""
-    whose = SessionOf(tunnel.user_name, tunnel.device_id, tunnel.device_name, tunnel.method, managed=True)
-    (known,) = session_facts(session.connection(), [whose])
+    rules = AccessRules(runtime.rules).current()
     context = Context(tunnel.method, tunnel.gateway, address_in(tunnel.remote_address), utc_now())
-    decision = decide(known.subject, known.device, known.posture, context, AccessRules(runtime.rules).current())
+    if tunnel.method == SITE_METHOD:
+        decision = decide_site(tunnel.user_name, context, rules)
+    else:
+        managed = session.get(Device, tunnel.device_id) is not None
+        whose = SessionOf(tunnel.user_name, tunnel.device_id, tunnel.device_name, tunnel.method, managed=managed)
+        (known,) = session_facts(session.connection(), [whose])
+        decision = decide(known.subject, known.device, known.posture, context, rules)
     if not decision.allowed:
         return None
     age_s = (utc_now() - tunnel.started_at).total_seconds()

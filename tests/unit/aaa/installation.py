@@ -18,6 +18,7 @@ from core.settings import (
     Settings,
     TrustedAuthoritySettings,
 )
+from core.settings.live_rules import first_rules
 from pki.authority import CertificateAuthority
 from pki.system import gateway_names, system_certificate
 
@@ -64,9 +65,14 @@ def open_runtime(
     rules: tuple[RuleSettings, ...] | None = None,
     failures_per_minute: int = 10,
     authorities: tuple[TrustedAuthoritySettings, ...] = (),
+    rules_file: Path | None = None,
 ) -> Runtime:
     """An installation of its own in `folder`, with a CA and a gateway's certificate."""
     shutil.copytree(_template(), folder, dirs_exist_ok=True)
     settings = make_settings(folder, rules=rules, failures_per_minute=failures_per_minute, authorities=authorities)
+    if rules_file is not None:
+        settings = settings.model_copy(update={"aaa": settings.aaa.model_copy(update={"rules_file": rules_file})})
+        first = settings.aaa.model_copy(update={"rules": first_rules(settings)})
+        settings = settings.model_copy(update={"aaa": first})
     # Not `Runtime.open`: the copy has the newest schema already, and looking takes longer than most tests.
     return Runtime(settings, Database.open(settings), SecretBox.open(settings))

@@ -15,6 +15,7 @@ from aaa import enforcement
 from aaa.dynamic_authorization import Answer, Change, NoAnswer, Peer, Selector
 from aaa.interface import EapAccepted, EapRejected
 from core import jobs
+from core.audit import Actor
 from core.cli import root
 from core.runtime import Runtime
 from posture import devices as inventory
@@ -181,3 +182,62 @@ def test_a_profile_for_the_devices_own_client(runtime: Runtime, tmp_path: Path) 
     )
     assert ok("device", "profile", "pixel", "--for", "windows", "--output", "x.ps1") == "wrote x.ps1\n"
     assert "can't be written" in ostiary("device", "profile", "pc", "--output", "no/such/x.ps1").output
+
+
+class TestPolicy:
+    RULES = (
+        '[[rules]]\nname = "contractors"\ngroups = ["contractors"]\nhours = "08:00-18:00"\nmethods = ["eap-tls"]\n'
+        '[[rules]]\nname = "staff"\ngroups = ["staff"]\nnetworks = ["10.1.0.0/16"]\n'
+        '[[rules]]\nname = "late"\ngroups = ["staff"]\n'
+    )
+
+    def test_the_rules_of_the_settings(self, runtime: Runtime) -> None:
+        assert "1 rules, valid" in ok("policy", "check")
+        assert parsed("policy", "check")["rules"][0]["name"] == "trusted-devices"
+
+    def test_a_file_before_it_is_put_in_place(self, runtime: Runtime, tmp_path: Path) -> None:
+        enrol(runtime)
+        file = tmp_path / "rules.toml"
+        file.write_text(self.RULES)
+        said = ok("policy", "check", str(file))
+        assert "rule 'contractors' names the group 'contractors', which nobody knows" in said
+        assert "rule 'late' is never reached: 'staff', before it, decides all that it would" in said
+        assert said.endswith("3 rules, valid; 2 to look at\n")
+        file.write_text(self.RULES + 'hour = "9"\n')
+        result = ostiary("policy", "check", str(file))
+        assert (result.exit_code, "rules[2].hour: no such setting; allowed here:" in result.output) == (1, True)
+
+    def test_why_a_sign_in_is_decided_so(
+        self, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        laptop = enrol(runtime)
+        (tmp_path / "rules.toml").write_text(self.RULES)
+        monkeypatch.setenv("OSTIARY_AAA__RULES_FILE", str(tmp_path / "rules.toml"))
+        said = parsed("policy", "explain", "--device", "alice-laptop", "--at", "2026-11-24 19:00")
+        assert (said["decision"], said["rule"], said["networks"]) == ("allowed", "staff", ["10.1.0.0/16"])
+        assert [step["answer"] for step in said["steps"]] == [
+            "no: alice is in none of the groups; eap-mschapv2 is not among methods; "
+            "2026-11-24 19:00 UTC is not within its days and hours (every day 08:00-18:00 UTC)",
+            "decides",
+            "not asked",
+        ]
+        text = ok(
+            "policy", "explain", "--device", "alice-laptop", "--at", "2026-11-24 19:00", "--address", "192.0.2.7"
+        )
+        assert "alice on alice-laptop (trusted), by eap-mschapv2 at gateway-1 from 192.0.2.7, Tue 2026-11-24" in text
+        enforcement.revoke_device(runtime, laptop.id, "lost", Actor("cli", "test"))
+        revoked = parsed("policy", "explain", "--device", "alice-laptop")
+        assert (revoked["code"], {step["answer"] for step in revoked["steps"]}) == ("revoked-device", {"not asked"})
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (("--device", "nothing"), "nothing"),
+            (("--device", "alice-laptop", "--user", "nobody"), "there is no user 'nobody'"),
+            (("--device", "alice-laptop", "--address", "home"), "'home' is not an IP address"),
+        ],
+    )
+    def test_wrong_questions(self, runtime: Runtime, arguments: tuple[str, ...], message: str) -> None:
+        enrol(runtime)
+        result = ostiary("policy", "explain", *arguments)
+        assert (result.exit_code, message in result.output) == (1, True)

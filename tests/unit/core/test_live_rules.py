@@ -72,7 +72,7 @@ class TestAtStart:
             (None, "rules.toml: no such file"),
             ("[[rules]\n", "rules.toml: not valid TOML"),
             ("", "rules.toml: rules: is required"),
-            ("rules = 3\n", "rules.toml: rules: must be a valid list"),
+            ("rules = 3\n", "rules.toml: rules: must be a list"),
             ("[gateway]\n" + STAFF, "rules.toml: gateway: no such setting"),
             (STAFF + 'group = "x"\n', r"rules.toml: rules\[0\].group: no such setting; allowed here: days"),
             (STAFF + STAFF, "rules.toml: two rules are called 'staff'"),

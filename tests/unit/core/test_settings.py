@@ -275,7 +275,9 @@ def test_example_file_shows_every_key() -> None:
 def test_every_commented_line_of_the_example_file_is_valid(tmp_path: Path) -> None:
     uncommented = re.sub(r"^# (?=[a-z_]+ = |\[)", "", EXAMPLE.read_text(), flags=re.MULTILINE)
     assert len(tomllib.loads(uncommented)) == len(Settings.model_fields)
-    load(tmp_path, uncommented)
+    with pytest.raises(SettingsError, match=r"aaa.rules and aaa.rules_file: only one of them"):
+        load(tmp_path, uncommented)
+    load(tmp_path, re.sub(r"^rules_file = .*$", "", uncommented, flags=re.MULTILINE))
 
 
 def test_reference_names_every_key() -> None:
