@@ -212,6 +212,8 @@ class RekeyIke:
         """Hand over to the new IKE SA, or to the peer's, or see why there is none."""
         payloads = admit(self.exchange, payloads, response=True, encrypted=True)
         errors = [n for n in map(Notify.parse, payloads.all(PayloadType.NOTIFY)) if n.is_error]
+        if errors:
+            self._start_over()
         accepted = None if errors else self._progress(sa, payloads)
         if self._followups is not None:
             sa.proceed(self, now)
