@@ -102,14 +102,21 @@ def test_killed_clients_are_cleared_and_their_addresses_given_again(
 
 
 def test_reconnect_of_a_killed_client(ostiary: Ostiary, site: Site, clients: Clients, laptop: Laptop) -> None:
-    """INITIAL_CONTACT clears what the dead client left behind, without waiting for DPD."""
+    """INITIAL_CONTACT clears what the dead client left behind, without waiting for DPD; the address is the same."""
     first = clients.eap_mschapv2(site.client, laptop)
-    first.connect()
+    before = first.connect()
+    left_behind = ostiary.live_session(laptop.device_id)
     first.kill()
     second = clients.eap_mschapv2(site.client, laptop)
-    second.connect()
+    after = second.connect()
+    assert "N(INIT_CONTACT)" in after.output
     use_tunnel(second)
-    wait_for(lambda: len(ostiary.sessions(live=True)) == 1, 2.0, "the end of the first session")
+    ended = ostiary.wait_for_session(
+        lambda row: row.id == left_behind.id and row.ended_at is not None, "that the first client left behind", 2.0
+    )
+    assert ended.terminate_cause == "NAS_REQUEST"
+    assert after.virtual_ipv4 == before.virtual_ipv4
+    assert ostiary.live_session(laptop.device_id).id != left_behind.id
     second.terminate()
 
 
