@@ -207,6 +207,10 @@ class Engine:
         now = self._clock()
         self._sweep = self._loop.call_later(ACCOUNTING_SWEEP_S, self._sweep_accounting)
         self.sessions.account(now)
+        for session in self.sessions.unconfirmed(now):
+            _log.error("session not confirmed by AAA", session=session.session_id)
+            self._close(session, CloseCause.NOT_CONFIRMED, now)
+        self._turn(now)
         if now >= self._heartbeat_due:
             self._heartbeat_due = now + HEARTBEAT_S
             self._backend.alive(self._reporter.take_counts(self.responder.statistics))
