@@ -103,7 +103,7 @@ class Engine:
         child = session.sa.children.get(spi_in)
         if child is not None and child.is_live:
             session.sa.remote_moved(moved(session.sa.path, str(remote), remote_port))
-        self.sessions.path_changed(session)
+        self.sessions.path_changed(session, self._clock())
 
     def expired(self, spi_in: int, *, hard: bool) -> None:
         """The lifetime of a child SA is over, says the data plane."""
@@ -274,7 +274,7 @@ class Engine:
             case events.ChildDeleted(_, spi_in):
                 self.sessions.child_deleted(session, spi_in)
             case events.PathChanged():
-                self.sessions.path_changed(session)
+                self.sessions.path_changed(session, now)
             case events.SaClosed(_, cause):
                 self.sessions.end(session, cause)
                 self.balance.count()

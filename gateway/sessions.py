@@ -22,6 +22,7 @@ from aaa.interface import (
     SignInContext,
     TerminateCause,
 )
+from core.rate import TokenBucket
 from core.settings import GatewaySettings
 from gateway.child_sas import ChildSas, SessionChildren
 from gateway.control.change import SessionChange
@@ -43,6 +44,9 @@ CONFIRMATION_S = 60.0
 """That AAA has to decide again on a session that has started, before it ends: whoever was put into quarantine since
 the first decision does not go on by it while the database hangs.
 """
+
+MOVES_PER_S, MOVES_BURST = 2.0, 20.0
+"""Of a session's child SAs. Whoever moves more often is followed with the next sweep of accounting."""
 
 _log = structlog.get_logger(__name__)
 
@@ -80,6 +84,9 @@ class Session:
     deprived: dict[int, Wish] = field(default_factory=dict)
     """Of each child SA that had to go because nothing of it may be reached: its lineage, and the client's wish."""
     children: SessionChildren = field(default_factory=SessionChildren)
+    moves: TokenBucket = field(default_factory=lambda: TokenBucket(MOVES_PER_S, MOVES_BURST, 0.0))
+    has_to_move: bool = False
+    """Its child SAs are not yet where IKE is."""
     next_interim: float = 0.0
     """When accounting is due next, monotonic seconds."""
     started: bool = False
@@ -291,8 +298,10 @@ class Sessions:
         return self._child_sas.last_in_s(session.children)
 
     def account(self, now: float) -> None:
-        """Send the interim records that are due."""
+        """Send the interim records that are due; move child SAs that could not be moved at once."""
         for session in self._by_sa.values():
+            if session.has_to_move:
+                self.path_changed(session, now)
             if session.started and now >= session.next_interim and session.access is not None:
                 session.next_interim = now + session.access.interim_interval_s
                 self._backend.session_updated(self._usage(session))
@@ -301,8 +310,11 @@ class Sessions:
         """Those that have started, and have waited for too long to hear whether they may."""
         return [one for one in self._by_sa.values() if one.confirm_by is not None and now >= one.confirm_by]
 
-    def path_changed(self, session: Session) -> None:
+    def path_changed(self, session: Session, now: float) -> None:
         """IKE saw the peer at a new address, or came to a new address of ours: its ESP goes there as well."""
+        session.has_to_move = not session.moves.take(now)
+        if session.has_to_move:
+            return
         self._child_sas.move(session.sa, session.children)
 
     def child_started(self, session: Session, spi_in: int) -> None:

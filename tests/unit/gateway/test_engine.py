@@ -20,7 +20,7 @@ from gateway.ike.path import Path
 from gateway.ike.payloads.delete import Delete
 from gateway.ike.responder import FAULT_PAUSE_S
 from gateway.ike.selectors import TrafficSelector
-from gateway.sessions import CONFIRMATION_S
+from gateway.sessions import CONFIRMATION_S, MOVES_BURST
 from tests.peers.initiator import Initiator, InitiatorConfig, Phase
 from tests.unit.gateway.ike import offers
 from tests.unit.gateway.ike.test_sign_in import by_certificate
@@ -397,6 +397,20 @@ class TestMeanwhile:
         shell.run()
         ((spi_in, endpoints),) = shell.plane.moves
         assert (spi_in, endpoints.remote_port) == (client.spi_out, 62_000)
+
+    def test_one_that_gets_a_new_binding_with_each_message_is_followed_now_and_then(self) -> None:
+        shell = Shell()
+        client = shell.connect(nat=True)
+        path = Path(GATEWAY, 500, "198.51.100.1", 61_000)
+        for port in range(62_000, 62_200):
+            moved = path._replace(remote_port=port)
+            shell.clients[moved] = shell.clients.pop(path)
+            client.request(ExchangeType.INFORMATIONAL, [])
+            shell.run()
+            path = moved
+        assert len(shell.plane.moves) == MOVES_BURST
+        shell.advance(2 * ACCOUNTING_SWEEP_S)
+        assert [endpoints.remote_port for _, endpoints in shell.plane.moves[int(MOVES_BURST) :]] == [62_199]
 
     def test_a_data_plane_that_cannot_move_ends_nothing(self) -> None:
         shell = Shell()
