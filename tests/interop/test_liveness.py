@@ -136,6 +136,22 @@ def test_stopping_gateway_says_goodbye(ostiary: Ostiary, site: Site, clients: Cl
     client.terminate()
 
 
+def test_a_client_is_told_that_its_sa_was_lost(
+    ostiary: Ostiary, site: Site, clients: Clients, laptop: Laptop
+) -> None:
+    """INVALID_IKE_SPI comes in the clear: strongSwan sees it, believes nothing, and comes back when it gives up."""
+    client = clients.eap_mschapv2(site.client, laptop, dpd_delay_s=1, child_options={"dpd_action": "restart"})
+    client.connect()
+    ostiary.kill()
+    ostiary.start()
+    client.wait_for_log(r"payload type NOTIFY was not encrypted", 8.0)
+    client.wait_for_log(r"giving up after 3 retransmits", 8.0)
+    ostiary.live_session(laptop.device_id)
+    wait_for(lambda: len(client.list_sas()) == 1 or None, 5.0, "the end of the lost SA")
+    use_tunnel(client)
+    client.terminate()
+
+
 def test_killed_gateway_finds_its_sessions_closed(
     ostiary: Ostiary, site: Site, clients: Clients, laptop: Laptop
 ) -> None:
