@@ -103,7 +103,7 @@ class Engine:
         child = session.sa.children.get(spi_in)
         if child is not None and child.is_live:
             session.sa.remote_moved(moved(session.sa.path, str(remote), remote_port))
-        self.sessions.path_changed(session)
+        self.sessions.path_changed(session, self._clock())
 
     def expired(self, spi_in: int, *, hard: bool) -> None:
         """The lifetime of a child SA is over, says the data plane."""
@@ -207,6 +207,10 @@ class Engine:
         now = self._clock()
         self._sweep = self._loop.call_later(ACCOUNTING_SWEEP_S, self._sweep_accounting)
         self.sessions.account(now)
+        for session in self.sessions.unconfirmed(now):
+            _log.error("session not confirmed by AAA", session=session.session_id)
+            self._close(session, CloseCause.NOT_CONFIRMED, now)
+        self._turn(now)
         if now >= self._heartbeat_due:
             self._heartbeat_due = now + HEARTBEAT_S
             self._backend.alive(self._reporter.take_counts(self.responder.statistics))
@@ -270,7 +274,7 @@ class Engine:
             case events.ChildDeleted(_, spi_in):
                 self.sessions.child_deleted(session, spi_in)
             case events.PathChanged():
-                self.sessions.path_changed(session)
+                self.sessions.path_changed(session, now)
             case events.SaClosed(_, cause):
                 self.sessions.end(session, cause)
                 self.balance.count()

@@ -22,6 +22,7 @@ from aaa.interface import (
     SignInContext,
     TerminateCause,
 )
+from core.rate import TokenBucket
 from core.settings import GatewaySettings
 from gateway.child_sas import ChildSas, SessionChildren
 from gateway.control.change import SessionChange
@@ -39,6 +40,14 @@ from gateway.ike.selectors import TrafficSelector, narrow
 from gateway.pool import Lease, PoolExhausted, Pools
 from gateway.reach import Reach, reach_of
 
+CONFIRMATION_S = 60.0
+"""That AAA has to decide again on a session that has started, before it ends: whoever was put into quarantine since
+the first decision does not go on by it while the database hangs.
+"""
+
+MOVES_PER_S, MOVES_BURST = 2.0, 20.0
+"""Of a session's child SAs. Whoever moves more often is followed with the next sweep of accounting."""
+
 _log = structlog.get_logger(__name__)
 
 _TERMINATE_CAUSE = {
@@ -53,7 +62,7 @@ _TERMINATE_CAUSE = {
     CloseCause.PROTOCOL_ERROR: TerminateCause.NAS_ERROR,
     CloseCause.CHANGED: TerminateCause.NAS_REQUEST,
     CloseCause.REDIRECTED: TerminateCause.NAS_REQUEST,
-    CloseCause.DATA_PLANE: TerminateCause.NAS_ERROR,
+    CloseCause.NOT_CONFIRMED: TerminateCause.NAS_ERROR,
     CloseCause.NOT_REKEYED: TerminateCause.NAS_REQUEST,
 }
 
@@ -75,9 +84,14 @@ class Session:
     deprived: dict[int, Wish] = field(default_factory=dict)
     """Of each child SA that had to go because nothing of it may be reached: its lineage, and the client's wish."""
     children: SessionChildren = field(default_factory=SessionChildren)
+    moves: TokenBucket = field(default_factory=lambda: TokenBucket(MOVES_PER_S, MOVES_BURST, 0.0))
+    has_to_move: bool = False
+    """Its child SAs are not yet where IKE is."""
     next_interim: float = 0.0
     """When accounting is due next, monotonic seconds."""
     started: bool = False
+    confirm_by: float | None = None
+    """Until when AAA has to have confirmed the start, monotonic seconds; None once it has."""
     resumes: str = ""
     """The id of the session that it goes on with, by a ticket."""
 
@@ -219,7 +233,7 @@ class Sessions:
         if access is None or (lease is None and not access.peer_networks):
             sa.close(CloseCause.PROTOCOL_ERROR, now)
             return
-        session.started = True
+        session.started, session.confirm_by = True, now + CONFIRMATION_S
         self._started += 1
         session.next_interim = now + access.interim_interval_s
         sa.limit_session(access.session_lifetime_s, now)
@@ -238,6 +252,7 @@ class Sessions:
         )
 
         def answered(refusal: Refusal | None) -> None:
+            session.confirm_by = None
             if refusal is not None:
                 refused(session, refusal)
 
@@ -283,14 +298,23 @@ class Sessions:
         return self._child_sas.last_in_s(session.children)
 
     def account(self, now: float) -> None:
-        """Send the interim records that are due."""
+        """Send the interim records that are due; move child SAs that could not be moved at once."""
         for session in self._by_sa.values():
+            if session.has_to_move:
+                self.path_changed(session, now)
             if session.started and now >= session.next_interim and session.access is not None:
                 session.next_interim = now + session.access.interim_interval_s
                 self._backend.session_updated(self._usage(session))
 
-    def path_changed(self, session: Session) -> None:
+    def unconfirmed(self, now: float) -> list[Session]:
+        """Those that have started, and have waited for too long to hear whether they may."""
+        return [one for one in self._by_sa.values() if one.confirm_by is not None and now >= one.confirm_by]
+
+    def path_changed(self, session: Session, now: float) -> None:
         """IKE saw the peer at a new address, or came to a new address of ours: its ESP goes there as well."""
+        session.has_to_move = not session.moves.take(now)
+        if session.has_to_move:
+            return
         self._child_sas.move(session.sa, session.children)
 
     def child_started(self, session: Session, spi_in: int) -> None:

@@ -32,7 +32,7 @@ class CloseCause(Enum):
     HALF_OPEN_TIMEOUT = "the client did not go on with the handshake"
     PROTOCOL_ERROR = "the client broke the protocol"
     CHANGED = "the session may reach more, and the client took no new child SA"
-    DATA_PLANE = "the data plane could not carry it"
+    NOT_CONFIRMED = "its start could not be confirmed in time"
     NOT_REKEYED = "the client did not let its keys be renewed"
 
 

@@ -52,4 +52,5 @@ def pinging(
     pings.sent = int(counts[1])
     assert pings.sent >= FEWEST
     answered = {int(number) for number in re.findall(r"bytes from .*icmp_seq=(\d+)", process.log())}
-    assert sorted(set(range(1, pings.sent)) - answered) == [], f"of {pings.sent} these were lost"
+    lost = sorted(set(range(1, pings.sent)) - answered)
+    assert not lost, f"of {pings.sent} these were lost: {lost}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.ike import child_lifecycle
@@ -27,7 +28,7 @@ from gateway.ike.exchanges.child_sa import (
     reachable_selectors,
     wished_selectors,
 )
-from gateway.ike.exchanges.ike_followup_ke import Followups
+from gateway.ike.exchanges.ike_followup_ke import Course
 from gateway.ike.exchanges.own import MAX_RETRIES, RETRIED
 from gateway.ike.keymat import derive_child_keys
 from gateway.ike.message import Payloads
@@ -101,7 +102,7 @@ class CreateChild:
     moves_along = True
 
     def __init__(self, old_spi_in: int, *, rekeying: bool, lineage: int = 0) -> None:
-        self.exchange = ExchangeType.CREATE_CHILD_SA
+        self._course: Course[_Accepted] = Course()
         self.old_spi_in = old_spi_in
         self.rekeying = rekeying
         self._lineage = lineage
@@ -118,14 +119,17 @@ class CreateChild:
         self._remote: Selectors = ()
         self._wish = EVERYTHING
         """The peer's, which the old child SA answered."""
-        self._accepted: _Accepted | None = None
-        self._followups: Followups | None = None
-        """The additional key exchanges that the answer agreed on, while they are made."""
+
+    @property
+    def exchange(self) -> ExchangeType:
+        """CREATE_CHILD_SA, or what follows it."""
+        return self._course.exchange
 
     def request(self, sa: IkeSa, now: float) -> OutPayloads | None:
         """None where the old child SA is gone, replaced or going, or nothing is left to be reached."""
-        if self._followups is not None:
-            return self._followups.request()
+        followup = self._course.request()
+        if followup is not None:
+            return followup
         old, assignment = self._child_to_replace(sa), sa.assignment
         if old is not None and (not old.confirmed or sa.unfinished):
             # Its peer may still wait for the answer that tells of it, or have begun to rekey it.
@@ -185,28 +189,16 @@ class CreateChild:
         errors = [n for n in map(Notify.parse, payloads.all(PayloadType.NOTIFY)) if n.is_error]
         if errors:
             sa.owner.free_child_spi(self._spi_in)
-            self._start_over()
+            self._course.start_over()
             self._leave(old)
             self._refused(sa, errors[0], old, now)
             return
-        accepted = self._accepted
-        if self._followups is None or accepted is None:
-            accepted = self._accepted = self._accept(sa, payloads)
-            if accepted.suite.additional:
-                self._followups = Followups(accepted.suite.additional, payloads)
-                self.exchange = ExchangeType.IKE_FOLLOWUP_KE
-        elif self._followups.answered(payloads):
-            accepted = replace(accepted, secrets=self._followups.secrets)
-            self._start_over()
-        if self._followups is not None:
+        complete = self._course.answered(payloads, partial(self._accept, sa))
+        if complete is None:
             sa.proceed(self, now)
             return
-        self._install(sa, accepted, old, now)
-
-    def _start_over(self) -> None:
-        """The next request, if any, begins anew."""
-        self.exchange = ExchangeType.CREATE_CHILD_SA
-        self._followups = None
+        agreed, secrets = complete
+        self._install(sa, replace(agreed, secrets=secrets), old, now)
 
     def _install(self, sa: IkeSa, accepted: _Accepted, old: Child | None, now: float) -> None:
         keys = sa.keys

@@ -20,7 +20,8 @@ from gateway.ike.path import Path
 from gateway.ike.payloads.delete import Delete
 from gateway.ike.responder import FAULT_PAUSE_S
 from gateway.ike.selectors import TrafficSelector
-from tests.peers.initiator import InitiatorConfig, Phase
+from gateway.sessions import CONFIRMATION_S, MOVES_BURST
+from tests.peers.initiator import Initiator, InitiatorConfig, Phase
 from tests.unit.gateway.ike import offers
 from tests.unit.gateway.ike.test_sign_in import by_certificate
 from tests.unit.gateway.ike.wire import GATEWAY, mschapv2
@@ -244,17 +245,51 @@ class TestThrownOut:
         assert shell.aaa.started == []
         assert_nothing_left(shell)
 
+    @staticmethod
+    def up_but_not_confirmed(shell: Shell) -> Initiator:
+        """A client that is in, while AAA still thinks about the start of its session."""
+        shell.aaa.thinks = True
+        client = shell.connect()
+        while client.phase is not Phase.ESTABLISHED:
+            shell.aaa.answer_all()
+            shell.run()
+        assert len(shell.aaa.started) == len(shell.aaa.waiting) == 1
+        return client
+
     @pytest.mark.parametrize("thinks", [False, True])
     def test_one_that_was_revoked_between_decision_and_start(self, thinks: bool) -> None:
         shell = Shell()
         shell.aaa.refuse_start = Refusal("revoked-device", "revoked a moment ago")
-        client = shell.connect()
-        shell.aaa.thinks = thinks
+        client = self.up_but_not_confirmed(shell) if thinks else shell.connect()
         shell.aaa.answer_all()
         shell.run()
         assert client.phase is Phase.CLOSED
         assert [cause for _, cause in shell.aaa.ended] == [TerminateCause.ADMIN_RESET]
         assert shell.plane.installed == {}
+
+    def test_one_whose_start_nobody_confirms(self) -> None:
+        """What was decided since the sign-in may be another thing, and nobody can be asked."""
+        shell = Shell()
+        client = self.up_but_not_confirmed(shell)
+        phases = []
+        for seconds in (CONFIRMATION_S - 1, 1 + 2 * ACCOUNTING_SWEEP_S):
+            shell.advance(seconds)
+            phases.append(client.phase)
+        assert phases == [Phase.ESTABLISHED, Phase.CLOSED]
+        assert [cause for _, cause in shell.aaa.ended] == [TerminateCause.NAS_ERROR]
+        # The answer comes too late, and does no harm.
+        shell.aaa.thinks = False
+        shell.aaa.answer_all()
+        shell.run()
+        assert_nothing_left(shell)
+
+    def test_one_that_was_confirmed_stays(self) -> None:
+        shell = Shell()
+        client = self.up_but_not_confirmed(shell)
+        shell.advance(CONFIRMATION_S - 1)
+        shell.aaa.answer_all()
+        shell.advance(2 * CONFIRMATION_S)
+        assert client.phase is Phase.ESTABLISHED
 
 
 class TestRefused:
@@ -362,6 +397,20 @@ class TestMeanwhile:
         shell.run()
         ((spi_in, endpoints),) = shell.plane.moves
         assert (spi_in, endpoints.remote_port) == (client.spi_out, 62_000)
+
+    def test_one_that_gets_a_new_binding_with_each_message_is_followed_now_and_then(self) -> None:
+        shell = Shell()
+        client = shell.connect(nat=True)
+        path = Path(GATEWAY, 500, "198.51.100.1", 61_000)
+        for port in range(62_000, 62_200):
+            moved = path._replace(remote_port=port)
+            shell.clients[moved] = shell.clients.pop(path)
+            client.request(ExchangeType.INFORMATIONAL, [])
+            shell.run()
+            path = moved
+        assert len(shell.plane.moves) == MOVES_BURST
+        shell.advance(2 * ACCOUNTING_SWEEP_S)
+        assert [endpoints.remote_port for _, endpoints in shell.plane.moves[int(MOVES_BURST) :]] == [62_199]
 
     def test_a_data_plane_that_cannot_move_ends_nothing(self) -> None:
         shell = Shell()
