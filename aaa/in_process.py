@@ -44,6 +44,7 @@ from aaa.backend.requests import (
     WriteEvent,
     WriteReport,
 )
+from aaa.backend.spraying import SprayingWatch
 from aaa.backend.ticket_keys import EPOCH_S, ticket_keys
 from aaa.backend.worker import DatabaseWorker
 from aaa.decision import SITE_METHOD
@@ -147,7 +148,7 @@ class InProcessBackend:
             hashes=NtHashes(runtime.box),
             certificates=CertificateChecker([authority.root], [authority.issuing], self._foreign, self._revocation),
             limit=limit,
-            refusals=RefusalLog(self._worker.submit, limit, time.monotonic()),
+            refusals=RefusalLog(self._worker.submit, limit, SprayingWatch(settings.spraying_users), time.monotonic()),
         )
 
     @classmethod

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from aaa.backend.identity import shown
+from aaa.backend.spraying import WINDOW_S
 from aaa.interface import Access, Refusal, SignInContext
 from core.audit import Actor, Entry
 
@@ -83,6 +84,26 @@ def refused(
         outcome="refused",
         reason=refusal.reason,
         detail=facts,
+        at=at,
+    )
+
+
+def password_spraying(context: SignInContext, users: int, addresses: int, at: datetime) -> Entry:
+    """Passwords are guessed for many users.
+
+    Args:
+        context: of the last guess.
+        users: how many were tried.
+        addresses: from how many, as far as they are counted.
+        at: when.
+    """
+    minutes = round(WINDOW_S / 60)
+    return Entry(
+        Actor("system", "aaa"),
+        "alert.password-spraying",
+        f"gateway:{context.gateway}",
+        reason=f"wrong passwords for {users} users within {minutes} minutes, from {addresses} addresses",
+        detail={"users": users, "addresses": addresses, "last_address": context.remote_address},
         at=at,
     )
 

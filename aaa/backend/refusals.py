@@ -10,10 +10,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from aaa.backend.events import refused
+import structlog
+
+from aaa.backend.events import password_spraying, refused
 from aaa.backend.failure_limit import FailureLimit
 from aaa.backend.identity import limiter_key
 from aaa.backend.requests import Request, WriteEvent
+from aaa.backend.spraying import SprayingWatch
 from aaa.interface import Refusal, SignInContext
 from core.clock import utc_now
 from core.rate import TokenBucket
@@ -25,6 +28,7 @@ TOO_MANY_FAILURES = Refusal(
     "too-many-failures", "too many failed sign-ins from this address or for this user; wait a minute"
 )
 
+_log = structlog.get_logger(__name__)
 
 Submit = Callable[[Request], None]
 """Hands a request to the database thread."""
@@ -36,12 +40,14 @@ class RefusalLog:
     Args:
         submit: hands a request to the database thread.
         limit: says which of the refusals that it causes itself is the first one.
+        spraying: sees what many refusals are together.
         now: monotonic seconds.
     """
 
-    def __init__(self, submit: Submit, limit: FailureLimit, now: float) -> None:
+    def __init__(self, submit: Submit, limit: FailureLimit, spraying: SprayingWatch, now: float) -> None:
         self._submit = submit
         self._limit = limit
+        self._spraying = spraying
         self._events = TokenBucket(EVENTS_PER_S, EVENTS_BURST, now)
 
     def write(
@@ -64,6 +70,10 @@ class RefusalLog:
             method: how it tried.
             told: called with the refusal once the event is written; at once, where there will be none.
         """
+        sprayed = self._spraying.refused(refusal.code, limiter_key(identity), context.remote_address, now)
+        if sprayed is not None:
+            _log.warning("password spraying", users=sprayed.users, addresses=sprayed.addresses)
+            self._submit(WriteEvent(password_spraying(context, sprayed.users, sprayed.addresses, utc_now())))
         if not self._is_wanted(context, refusal, identity, now):
             if told is not None:
                 told(replace(refusal, recorded=False))

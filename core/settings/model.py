@@ -224,6 +224,8 @@ class AaaSettings(Section):
     interim_interval_s: Seconds = 60.0
     sign_in_failures_per_minute: int = Field(default=10, ge=1, le=10_000)
     """Failures from one address, or ten times as many for one identity, that close the door for a minute."""
+    spraying_users: int | None = Field(default=30, ge=2, le=100_000)
+    """Users for whom wrong passwords came within ten minutes, of which the security team is told as an attack."""
     devices_at_once: int | None = Field(default=None, ge=1, le=100_000)
     """Of one user, over all gateways; beyond it the one that connected first is disconnected. None: no limit."""
     rules: tuple[RuleSettings, ...] = (RuleSettings(name="trusted-devices"),)
