@@ -1,8 +1,9 @@
-"""The commands of AAA: `ostiary user`, `ostiary device`, `ostiary session`, `ostiary gateways`."""
+"""The commands of AAA: `ostiary user`, `device`, `session`, `gateways`, `directory`."""
 
 from aaa.cli.devices import device
+from aaa.cli.directory import directory
 from aaa.cli.gateways import gateways
 from aaa.cli.sessions import session
 from aaa.cli.users import user
 
-__all__ = ["device", "gateways", "session", "user"]
+__all__ = ["device", "directory", "gateways", "session", "user"]

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from core.settings.directories import MOST_DIRECTORIES, DirectorySettings
 from core.settings.section import Section
 from core.settings.shared_keys import MOST_PPKS, MOST_SITE_PEERS, PpkSettings, SitePeerSettings, check_apart
 from core.settings.trust import MOST_TRUSTED_AUTHORITIES, RevocationSettings, TrustedAuthoritySettings
@@ -281,7 +282,16 @@ class AaaSettings(Section):
     """Failures from one address, or ten times as many for one identity, that close the door for a minute."""
     devices_at_once: int | None = Field(default=None, ge=1, le=100_000)
     """Of one user, over all gateways; beyond it the one that connected first is disconnected. None: no limit."""
+    directories: tuple[DirectorySettings, ...] = Field((), max_length=MOST_DIRECTORIES)
     rules: tuple[RuleSettings, ...] = (RuleSettings(name="trusted-devices"),)
+
+    @field_validator("directories")
+    @classmethod
+    def _directory_names_are_unique(cls, directories: tuple[DirectorySettings, ...]) -> tuple[DirectorySettings, ...]:
+        names = [directory.name for directory in directories]
+        if len(set(names)) != len(names):
+            raise ValueError("each directory needs a name of its own")
+        return directories
 
 
 class PkiSettings(Section):
