@@ -7,6 +7,7 @@ before it is known; none of that happens here. Everything blocks, up to the time
 from __future__ import annotations
 
 import contextlib
+import math
 import ssl
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -128,14 +129,19 @@ class Client:
             server,
             client_strategy=ldap3.SAFE_SYNC,
             auto_referrals=False,
-            receive_timeout=settings.timeout_s,
+            receive_timeout=math.ceil(settings.timeout_s),
             check_names=False,
             read_only=True,
         )
-        with self._failing():
-            self._connection.open(read_server_info=False)
-            if not server.ssl:
-                self._connection.start_tls(read_server_info=False)
+        try:
+            with self._failing():
+                self._connection.open(read_server_info=False)
+                if not server.ssl:
+                    self._connection.start_tls(read_server_info=False)
+        except DirectoryError:
+            if self._connection.socket is not None:
+                self._connection.socket.close()
+            raise
 
     def close(self) -> None:
         """Say goodbye; never raises."""
@@ -298,7 +304,8 @@ class Client:
             yield
         except DirectoryError:
             raise
-        except (LDAPException, OSError, ValueError) as error:
+        except Exception as error:
+            # Of an answer that is no LDAP, each layer below complains in its own way.
             raise DirectoryUnavailable(f"{self.url}: {_reason(error)}") from None
 
 
