@@ -21,10 +21,12 @@ def check_directory(settings: DirectorySettings) -> list[Check]:
     except DirectoryError as error:
         return [Check(name, False, error.message, error.fix or "")]
     one_works = any(isinstance(answer, str) for _url, answer in answers)
-    return [_check(f"{name}: {url}", answer, one_works) for url, answer in answers]
+    return [_check(name, url, answer, one_works) for url, answer in answers]
 
 
-def _check(name: str, answer: str | DirectoryError, one_works: bool) -> Check:
+def _check(directory: str, url: str, answer: str | DirectoryError, one_works: bool) -> Check:
+    name = f"{directory}: {url}"
     if isinstance(answer, str):
         return Check(name, True, answer)
-    return Check(name, None if one_works else False, answer.message, answer.fix or "start it; see the way to it")
+    message = answer.message.removeprefix(f"{url}: ")
+    return Check(name, None if one_works else False, message, answer.fix or "start it; see the way to it")

@@ -12,6 +12,7 @@ from typing import get_args
 import click
 import pytest
 
+from aaa.directory.errors import DirectoryError
 from aaa.eap.errors import FailureCode
 from core.cli import root
 from core.settings import load_settings
@@ -125,6 +126,7 @@ def refusal_codes() -> set[str]:
     for error in subclasses(IkeError):
         if error.notify is not None and error not in NO_REFUSALS:
             codes.add(error.code or error.notify.name.lower().replace("_", "-"))
+    codes |= {error.code for error in (DirectoryError, *DirectoryError.__subclasses__())}
     patterns = {"aaa": r'(?:Refusal|_deny)\(\s*"([a-z-]+)"', "gateway": r'report_failure\(\s*"([a-z-]+)"'}
     for folder, pattern in patterns.items():
         for file in (ROOT / folder).rglob("*.py"):

@@ -5,6 +5,8 @@ directory (a namespace, loopback only):  slapd 127.0.0.1, slapd 127.0.0.2, each 
 
 from __future__ import annotations
 
+import queue
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,11 +15,15 @@ from typing import Any, TypeVar
 
 import pytest
 
+from aaa import users
 from aaa.directory.accounts import AccountState
 from aaa.directory.directory import Directory
 from aaa.directory.errors import DirectoryUnavailable, PartialAnswer
 from aaa.directory.model import DirectoryUser
+from aaa.directory.worker import DirectoryPasswords
 from aaa.interface import Refusal
+from core.audit import SYSTEM
+from core.runtime import Runtime
 from core.settings import DirectorySettings
 from tests.lab.certificates import LabAuthority, certificate_pem
 from tests.lab.namespaces import Lab, Namespace
@@ -294,3 +300,58 @@ def test_check_says_of_each_server_what_works(company: Company) -> None:
     [(_, good), (_, bad)] = company.ask(lambda: list(directory.check()))
     assert good == "TLS and the service account are right, people are found"
     assert isinstance(bad, DirectoryUnavailable)
+
+
+def test_a_server_that_never_answers_costs_its_timeout_and_no_more(company: Company) -> None:
+    def listen() -> socket.socket:
+        return socket.create_server(("127.0.0.4", 636))
+
+    with company.ask(listen):
+        directory = company.directory("ldaps://127.0.0.4", company.first.ldaps, timeout_s=0.5)
+        started = time.monotonic()
+        assert isinstance(company.sign_in(directory, "alice", "alice's password"), DirectoryUser)
+        assert 0.4 < time.monotonic() - started < 1.5
+        started = time.monotonic()
+        assert isinstance(company.sign_in(directory, "alice", "alice's password"), DirectoryUser)
+        assert time.monotonic() - started < 0.4
+
+
+def test_the_question_that_sign_ins_ask(company: Company, runtime: Runtime) -> None:
+    directories = (company.directory().settings,)
+    settings = runtime.settings.model_copy(
+        update={"aaa": runtime.settings.aaa.model_copy(update={"directories": directories})}
+    )
+    with runtime.database.transaction() as session:
+        users.create_user(session, "bob", actor=SYSTEM)
+    answers: queue.SimpleQueue[DirectoryUser | Refusal] = queue.SimpleQueue()
+
+    def ask() -> list[DirectoryUser | Refusal]:
+        passwords = DirectoryPasswords(Runtime(settings, runtime.database, runtime.box), lambda call: call())
+        # A thread is in the network of the one that starts it.
+        passwords.start()
+        try:
+            found = []
+            for name, password in (
+                ("alice", "alice's password"),
+                ("alice", "wrong"),
+                ("bob", "bob's password"),
+                ("nobody", "x"),
+            ):
+                passwords.check(name, password, answers.put)
+                found.append(answers.get(timeout=10))
+            passwords.check("alice", "alice's password", answers.put, is_wanted=lambda: False)
+            return found
+        finally:
+            passwords.stop()
+
+    right, wrong, by_hand, nobody = company.ask(ask)
+    assert isinstance(right, DirectoryUser)
+    assert [code(answer) for answer in (wrong, by_hand, nobody)] == [
+        "wrong-credential",
+        "no-directory-user",
+        "unknown-user",
+    ]
+    assert answers.empty()
+    with runtime.database.reading() as session:
+        alice = users.get_user(session, "alice")
+    assert (alice.source, alice.source_id, alice.groups) == ("corp", right.id, ["engineers", "vpn users"])
