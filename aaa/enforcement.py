@@ -212,10 +212,10 @@ def disable_user(
             if gateway is not None:
                 payload = {"gateway": gateway.name, "session_id": tunnel.id}
                 orders.append(_order(runtime, session, gateway, payload, tunnel.device_name))
-        # Of devices that another CA vouches for there is no certificate here that could be revoked.
-        names = {tunnel.device_name: 0 for tunnel in unmanaged} | {
-            device.name: revoked[device.id] for device in devices
-        }
+        names = {device.name: revoked[device.id] for device in devices}
+        for tunnel in unmanaged:
+            # Another CA's certificate let it in, which can't be revoked here.
+            names.setdefault(tunnel.device_name, 0)
     answers = _carry_out(runtime, orders)
     elapsed = _ms_since(started)
     return [
