@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aaa.directory.checks import checks as directory_checks
 from core.checks import Check
 from core.settings import Settings, SettingsError
 from core.settings.live_rules import read_rules
@@ -9,7 +10,7 @@ from core.settings.live_rules import read_rules
 
 def checks(settings: Settings) -> list[Check]:
     """All of them."""
-    return [_access_rules(settings)]
+    return [_access_rules(settings), *directory_checks(settings)]
 
 
 def _access_rules(settings: Settings) -> Check:

@@ -174,11 +174,21 @@ def disconnect_session(runtime: Runtime, session_id: str, reason: str, actor: Ac
     return Enforcement(tunnel.device_name, 0, _carry_out(runtime, [order]), _ms_since(started))
 
 
-def disable_user(runtime: Runtime, user_name: str, reason: str, actor: Actor) -> list[Enforcement]:
+def disable_user(
+    runtime: Runtime, user_name: str, reason: str, actor: Actor, *, by_source: bool = False
+) -> list[Enforcement]:
     """Disable a user and end the sessions of all the user's devices; one result for each device.
 
     The devices stay as they are: once the user is enabled again, they may come back. Among them are those that are
     not in the inventory, which another CA's certificate let in, as far as they are connected.
+
+    Args:
+        runtime: of this process.
+        user_name: whom.
+        reason: why, in words for the user.
+        actor: who does it.
+        by_source: the user has left the directory that he or she comes from, or is disabled there: the certificates
+            of the devices are revoked as well.
 
     Raises:
         NotFoundError: there is no such user.
@@ -189,7 +199,11 @@ def disable_user(runtime: Runtime, user_name: str, reason: str, actor: Actor) ->
         # Locked, so that a session that is about to start is either refused or found by the request below.
         query = select(Device).where(Device.owner == user.name).order_by(Device.id).with_for_update()
         devices = session.scalars(query).all()
-        users.set_disabled(session, user, True, actor, reason=reason)
+        users.set_disabled(session, user, True, actor, reason=reason, by_source=by_source)
+        revoked = {
+            device.id: revoke_device_certificates(session, device.id, reason, actor) if by_source else 0
+            for device in devices
+        }
         # A session without a known device begins under the lock of its user: from here on it is refused, or found.
         session.flush()
         unmanaged = _unmanaged_sessions(session, user, devices)
@@ -199,18 +213,53 @@ def disable_user(runtime: Runtime, user_name: str, reason: str, actor: Actor) ->
             if gateway is not None:
                 payload = {"gateway": gateway.name, "session_id": tunnel.id}
                 orders.append(_order(runtime, session, gateway, payload, tunnel.device_name))
-        names = dict.fromkeys([*(device.name for device in devices), *(tunnel.device_name for tunnel in unmanaged)])
+        names = {device.name: revoked[device.id] for device in devices}
+        for tunnel in unmanaged:
+            # Another CA's certificate let it in, which can't be revoked here.
+            names.setdefault(tunnel.device_name, 0)
     answers = _carry_out(runtime, orders)
     elapsed = _ms_since(started)
     return [
         Enforcement(
             name,
-            0,
+            certificates_revoked,
             [answer for answer, order in zip(answers, orders, strict=True) if order.device_name == name],
             elapsed,
         )
-        for name in names
+        for name, certificates_revoked in names.items()
     ]
+
+
+def change_groups(
+    runtime: Runtime, user_name: str, groups: Sequence[str], reason: str, actor: Actor
+) -> list[GatewayAnswer]:
+    """Give a user other groups: each session of the user's gets what the rules now give it, at once.
+
+    A session that no rule allows any more ends.
+
+    Args:
+        runtime: of this process.
+        user_name: whose.
+        groups: all of them.
+        reason: why, in words for the user.
+        actor: who does it.
+
+    Raises:
+        NotFoundError: there is no such user.
+    """
+    with runtime.database.transaction() as session:
+        user = users.get_user(session, user_name)
+        # Locked as in `disable_user`: a session that is about to start is decided with the new groups, or found.
+        session.scalars(select(Device).where(Device.owner == user.name).order_by(Device.id).with_for_update()).all()
+        if not users.set_groups(session, user, groups, actor, reason=reason):
+            return []
+        session.flush()
+        live = select(TunnelSession).where(TunnelSession.user_name == user.name, TunnelSession.ended_at.is_(None))
+        orders = [
+            _change_order(runtime, session, tunnel, reason)
+            for tunnel in session.scalars(live.order_by(TunnelSession.id).limit(_MOST_SESSIONS))
+        ]
+    return _carry_out(runtime, orders)
 
 
 def _unmanaged_sessions(session: Session, user: User, devices: Sequence[Device]) -> Sequence[TunnelSession]:

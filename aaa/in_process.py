@@ -48,6 +48,7 @@ from aaa.backend.spraying import SprayingWatch
 from aaa.backend.ticket_keys import EPOCH_S, ticket_keys
 from aaa.backend.worker import DatabaseWorker
 from aaa.decision import SITE_METHOD
+from aaa.directory.worker import DirectoryPasswords
 from aaa.dynamic_authorization import control_secret_name
 from aaa.eap.server import MUTUAL_METHODS, EapServer
 from aaa.eap.tls import EapTlsServer
@@ -141,6 +142,7 @@ class InProcessBackend:
             HandshakeLog(runtime.settings.gateway),
         )
         self._worker = DatabaseWorker(runtime.database, processor.handle, post, committed=processor.committed)
+        self._passwords = DirectoryPasswords(runtime, post)
         per_address = settings.sign_in_failures_per_minute
         limit = FailureLimit(per_address, IDENTITY_PATIENCE * per_address, os.urandom(16))
         self._desk = Desk(
@@ -161,6 +163,7 @@ class InProcessBackend:
         backend = cls(runtime, post, CertificateAuthority.open(runtime))
         runtime.database.favour_speed()
         backend._worker.start()
+        backend._passwords.start()
         if backend._revocation is not None:
             backend._revocation.start()
         return backend
@@ -236,6 +239,7 @@ class InProcessBackend:
         self._stopped = True
         if self._revocation is not None:
             self._revocation.stop()
+        self._passwords.stop()
         self._worker.stop(FLUSH_TIMEOUT_S)
         if not self._gateway:
             return

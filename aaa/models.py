@@ -5,14 +5,16 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Date, ForeignKey, LargeBinary, String
+from sqlalchemy import JSON, BigInteger, Date, ForeignKey, LargeBinary, String, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.database import Base
 
+LOCAL = "local"
+
 
 class User(Base):
-    """A person of the local directory. Those with a role may also sign in to the console."""
+    """A person, added here or of a directory of the company's. Those with a role may also sign in to the console."""
 
     __tablename__ = "user"
 
@@ -29,6 +31,12 @@ class User(Base):
     encrypted_totp_secret: Mapped[bytes | None] = mapped_column(LargeBinary)
     last_totp_step: Mapped[int] = mapped_column(BigInteger, default=0)
     """The newest 30-second step that was used, so that no code is accepted twice."""
+    source: Mapped[str] = mapped_column(String(32), default=LOCAL, server_default=LOCAL, index=True)
+    """The directory that the person is in, by its name in the settings; `local` for those who were added here."""
+    source_id: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    """The person's id in that directory, which outlives a change of name."""
+    disabled_by_source: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Its directory is why the user is disabled, so the directory can end that as well."""
 
 
 class AccessCode(Base):

@@ -19,10 +19,12 @@ APPLY = "aaa.rules"
 """The kind of outbox item that `apply` handles."""
 CHANGED = "policy.change"
 """The audit event's action."""
+LOOK_INTERVAL_S = 5.0
+"""How often a worker looks; not sooner than its sweep."""
 _RULES = TypeAdapter(tuple[RuleSettings, ...])
 
 
-def apply(runtime: Runtime, payload: Mapping[str, Any]) -> None:
+def apply(runtime: Runtime, payload: dict[str, Any]) -> None:
     """The outbox handler: where the rules are others than those of the last event, write the next one, and give each
     session what they now give it. Sessions that they allow no more end.
 

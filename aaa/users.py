@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from aaa.models import User
+from aaa.models import LOCAL, User
 from core import audit
 from core.audit import Actor
 from core.clock import utc_now
@@ -49,9 +50,11 @@ def create_user(
     display_name: str = "",
     groups: Iterable[str] = (),
     role: str | None = None,
+    source: str = LOCAL,
+    source_id: str = "",
     actor: Actor,
 ) -> User:
-    """Put a person into the directory.
+    """Put a person into the local directory, or note one who comes from another.
 
     Args:
         session: the transaction.
@@ -59,6 +62,8 @@ def create_user(
         display_name: for the console; the name itself where it is empty.
         groups: names that access rules ask for.
         role: of the console: `administrator`, `security` or `auditor`; None for an employee.
+        source: the directory that the person comes from; its groups may have names that nobody could give here.
+        source_id: the person's id there.
         actor: who does it.
 
     Raises:
@@ -72,7 +77,7 @@ def create_user(
             fix="use letters, digits, dots, hyphens and underscores, and @domain if you like",
         )
     wanted_groups = sorted({group.strip() for group in groups})
-    for group in wanted_groups:
+    for group in wanted_groups if source == LOCAL else ():
         if not _GROUP.fullmatch(group):
             raise UserError(f"group name {group[:64]!r} can't be used", fix="use letters, digits, dots and hyphens")
     _check_role(role)
@@ -84,14 +89,23 @@ def create_user(
         groups=wanted_groups,
         role=role,
         disabled=False,
+        disabled_by_source=False,
+        source=source,
+        source_id=source_id,
         created_at=utc_now(),
     )
     session.add(user)
     session.flush()
-    audit.record(
-        session, actor, "user.add", f"user:{name}", detail={"groups": wanted_groups, "role": role or "employee"}
-    )
+    detail: dict[str, Any] = {"groups": wanted_groups, "role": role or "employee"}
+    if source != LOCAL:
+        detail["directory"] = source
+    audit.record(session, actor, "user.add", f"user:{name}", detail=detail)
     return user
+
+
+def is_usable_name(name: str) -> bool:
+    """Whether somebody can have this name here; it is in lower case."""
+    return _NAME.fullmatch(name) is not None
 
 
 def get_user(session: Session, name: str) -> User:
@@ -160,11 +174,45 @@ def verify_password(user: User | None, password: str) -> bool:
     return matches and stored is not None and user is not None and not user.disabled
 
 
-def set_disabled(session: Session, user: User, disabled: bool, actor: Actor, *, reason: str = "") -> None:
-    """Disable or enable a user. Tunnels that are up are ended by `aaa.enforcement.disable_user`."""
-    if user.disabled == disabled:
+def set_groups(session: Session, user: User, groups: Iterable[str], actor: Actor, *, reason: str = "") -> bool:
+    """Change the groups of a user who comes from a directory; whether they are others now.
+
+    Sessions that are up have their access changed by `aaa.enforcement.change_groups`.
+    """
+    before, after = set(user.groups), set(groups)
+    if before == after:
+        return False
+    user.groups = sorted(after)
+    audit.record(
+        session,
+        actor,
+        "user.set-groups",
+        f"user:{user.name}",
+        reason=reason,
+        detail={"joined": sorted(after - before), "left": sorted(before - after)},
+    )
+    return True
+
+
+def set_disabled(
+    session: Session, user: User, disabled: bool, actor: Actor, *, reason: str = "", by_source: bool = False
+) -> None:
+    """Disable or enable a user. Tunnels that are up are ended by `aaa.enforcement.disable_user`.
+
+    Args:
+        session: the transaction.
+        user: whom.
+        disabled: which of the two.
+        actor: who does it.
+        reason: why, in words for a person.
+        by_source: the user's directory is the cause. Whom a person has disabled, no directory enables again.
+    """
+    by_source = by_source and disabled
+    if user.disabled == disabled and (not disabled or user.disabled_by_source == by_source):
         return
-    user.disabled = disabled
+    if user.disabled and by_source:
+        return
+    user.disabled, user.disabled_by_source = disabled, by_source
     audit.record(session, actor, "user.disable" if disabled else "user.enable", f"user:{user.name}", reason=reason)
 
 

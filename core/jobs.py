@@ -6,7 +6,8 @@ doubled messages do no harm, since an item is claimed in the database before it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -14,8 +15,10 @@ from typing import Any
 
 import structlog
 from celery import Celery
+from sqlalchemy import select
 
 from core import file_queue, outbox
+from core.outbox import OutboxItem
 from core.runtime import Runtime
 from core.settings import Settings
 from core.text import hide_url_password
@@ -28,6 +31,28 @@ PUBLISH_TIMEOUT_S = 1.0
 Handler = Callable[[Runtime, dict[str, Any]], None]
 """Does one item of the outbox, given its payload, or raises: then it is tried again later. Idempotent."""
 
+
+@dataclass(frozen=True, slots=True)
+class LongHandler:
+    """A handler that may take longer than others: its item is left to it for so long."""
+
+    handle: Handler
+    lease_s: float
+
+    def __call__(self, runtime: Runtime, payload: dict[str, Any]) -> None:
+        """Do the item."""
+        self.handle(runtime, payload)
+
+
+@dataclass(frozen=True, slots=True)
+class Recurring:
+    """Work that is asked for again and again."""
+
+    kind: str
+    payload: dict[str, Any]
+    interval_s: float
+
+
 log = structlog.stdlib.get_logger(__name__)
 
 
@@ -37,6 +62,15 @@ def load_handlers() -> dict[str, Handler]:
     for entry in entry_points(group="ostiary.tasks"):
         handlers.update(entry.load().HANDLERS)
     return handlers
+
+
+def load_recurring(settings: Settings) -> list[Recurring]:
+    """What recurs by these settings: what each module's `recurring` returns (group `ostiary.tasks`)."""
+    found: list[Recurring] = []
+    for entry in entry_points(group="ostiary.tasks"):
+        recurring = getattr(entry.load(), "recurring", None)
+        found.extend(recurring(settings) if recurring is not None else ())
+    return found
 
 
 def make_celery(settings: Settings) -> Celery:
@@ -70,14 +104,16 @@ def make_celery(settings: Settings) -> Celery:
     return app
 
 
-def register_tasks(app: Celery, runtime: Runtime, handlers: Mapping[str, Handler]) -> None:
+def register_tasks(
+    app: Celery, runtime: Runtime, handlers: Mapping[str, Handler], recurring: Sequence[Recurring] = ()
+) -> None:
     """Teach the application its two tasks."""
 
     def deliver(outbox_id: int) -> None:
         deliver_item(runtime, handlers, outbox_id)
 
     def sweep() -> None:
-        for outbox_id in sweep_due(runtime):
+        for outbox_id in sweep_due(runtime, recurring):
             # Expired by the next sweep, which asks again: a long queue does not grow with repeated requests.
             deliver_task.apply_async((outbox_id,), expires=runtime.settings.jobs.sweep_interval_s)
 
@@ -92,11 +128,13 @@ def deliver_item(runtime: Runtime, handlers: Mapping[str, Handler], outbox_id: i
         Whether the work was done now; False where it failed, or was not due, taken or done before.
     """
     with runtime.database.transaction() as session:
-        item = outbox.claim(session, outbox_id)
+        kind = session.scalar(select(OutboxItem.kind).where(OutboxItem.id == outbox_id))
+        handler = handlers.get(kind or "")
+        lease_s = handler.lease_s if isinstance(handler, LongHandler) else outbox.LEASE_S
+        item = outbox.claim(session, outbox_id, lease_s=lease_s)
     if item is None:
         return False
     try:
-        handler = handlers.get(item.kind)
         if handler is None:
             raise LookupError(f"no handler for {item.kind!r} is installed")
         handler(runtime, item.payload)
@@ -110,13 +148,14 @@ def deliver_item(runtime: Runtime, handlers: Mapping[str, Handler], outbox_id: i
     return True
 
 
-def sweep_due(runtime: Runtime) -> list[int]:
-    """The items that are due now; those done long ago are forgotten on the way."""
-    with runtime.database.reading() as session:
-        due = outbox.due_ids(session)
+def sweep_due(runtime: Runtime, recurring: Sequence[Recurring] = ()) -> list[int]:
+    """The items that are due now, what recurs among them; those done long ago are forgotten on the way."""
     with runtime.database.transaction() as session:
+        for work in recurring:
+            outbox.add_recurring(session, work.kind, work.payload, work.interval_s)
         outbox.forget_done(session)
-    return due
+    with runtime.database.reading() as session:
+        return outbox.due_ids(session)
 
 
 def wake(settings: Settings, outbox_id: int) -> bool:

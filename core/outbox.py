@@ -58,6 +58,29 @@ def add(session: Session, kind: str, payload: dict[str, Any], *, delay_s: float 
     return item
 
 
+def add_recurring(session: Session, kind: str, payload: dict[str, Any], interval_s: float) -> OutboxItem | None:
+    """Ask for work that recurs, unless it waits already or was asked for less than an interval ago.
+
+    The rows are the schedule: it outlives every process, and several workers do not do the work several times.
+
+    Args:
+        session: the transaction.
+        kind: the name of the handler.
+        payload: what tells this work from other work of the kind; texts only.
+        interval_s: from one beginning to the next.
+    """
+    same = [
+        OutboxItem.kind == kind,
+        *(OutboxItem.payload[key].as_string() == value for key, value in payload.items()),
+    ]
+    newest = session.scalar(select(OutboxItem).where(*same).order_by(OutboxItem.id.desc()).limit(1))
+    if newest is not None:
+        waits = newest.done_at is None
+        if waits or newest.created_at > utc_now() - timedelta(seconds=interval_s):
+            return None
+    return add(session, kind, payload)
+
+
 def due_ids(session: Session, *, limit: int = 100) -> list[int]:
     """Ids of the work that is due now, oldest first."""
     query = (

@@ -12,7 +12,7 @@ from celery.signals import worker_ready
 
 from core import ready
 from core.file_queue import LONGEST_WAIT_S
-from core.jobs import SWEEP, load_handlers, make_celery, register_tasks, shown_queue
+from core.jobs import SWEEP, load_handlers, load_recurring, make_celery, register_tasks, shown_queue
 from core.runtime import Runtime
 
 CONCURRENCY = 4
@@ -38,7 +38,7 @@ def run(runtime: Runtime) -> int:
     """Work until SIGTERM or SIGINT; return the exit code."""
     app = make_celery(runtime.settings)
     handlers = load_handlers()
-    register_tasks(app, runtime, handlers)
+    register_tasks(app, runtime, handlers, load_recurring(runtime.settings))
     app.steps["worker"].add(_BeatThread)
     # Logging is configured already; a receiver keeps Celery from doing it again.
     signals.setup_logging.connect(_keep_logging)

@@ -48,6 +48,8 @@ ACTIONS = {
     "sign-in.refuse": "Sign-in refused",
     "user.add": "User added",
     "user.disable": "User disabled",
+    "user.set-groups": "User's groups changed",
+    "directory.sync": "Directory synchronised",
     "user.enable": "User enabled",
     "user.enrol-totp": "Second factor enrolled",
     "user.set-password": "Password set",

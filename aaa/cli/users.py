@@ -85,6 +85,7 @@ def _row(found: User) -> dict[str, Any]:
     return {
         "name": found.name,
         "display_name": found.display_name,
+        "source": found.source,
         "groups": list(found.groups),
         "role": found.role or "employee",
         "disabled": found.disabled,

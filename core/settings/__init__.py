@@ -4,6 +4,7 @@ An environment variable overrides a key by its path: `OSTIARY_GATEWAY__IKE_PORT=
 Unknown keys and values out of range stop the start with the file, the key and what is allowed.
 """
 
+from core.settings.directories import DirectorySettings
 from core.settings.errors import SettingsError
 from core.settings.loader import load_settings
 from core.settings.model import (
@@ -25,6 +26,7 @@ from core.settings.trust import RevocationSettings, TrustedAuthoritySettings
 __all__ = [
     "AaaSettings",
     "DatabaseSettings",
+    "DirectorySettings",
     "GatewaySettings",
     "JobSettings",
     "LogSettings",

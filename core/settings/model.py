@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from core.settings.directories import MOST_DIRECTORIES, DirectorySettings
 from core.settings.rules import RuleSettings, check_rules
 from core.settings.section import Section
 from core.settings.shared_keys import MOST_PPKS, MOST_SITE_PEERS, PpkSettings, SitePeerSettings, check_apart
@@ -228,6 +229,7 @@ class AaaSettings(Section):
     """Users for whom wrong passwords came within ten minutes, of which the security team is told as an attack."""
     devices_at_once: int | None = Field(default=None, ge=1, le=100_000)
     """Of one user, over all gateways; beyond it the one that connected first is disconnected. None: no limit."""
+    directories: tuple[DirectorySettings, ...] = Field((), max_length=MOST_DIRECTORIES)
     rules: tuple[RuleSettings, ...] = (RuleSettings(name="trusted-devices"),)
     rules_file: Path | None = None
     """Instead of `rules`: a file with nothing but them, which is read again whenever it changes."""
@@ -238,6 +240,14 @@ class AaaSettings(Section):
         if file is not None and not file.is_absolute():
             raise ValueError("must be an absolute path, for processes with other working directories read it too")
         return file
+
+    @field_validator("directories")
+    @classmethod
+    def _directory_names_are_unique(cls, directories: tuple[DirectorySettings, ...]) -> tuple[DirectorySettings, ...]:
+        names = [directory.name for directory in directories]
+        if len(set(names)) != len(names):
+            raise ValueError("each directory needs a name of its own")
+        return directories
 
 
 class PkiSettings(Section):

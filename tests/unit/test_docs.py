@@ -14,6 +14,7 @@ import click
 import pytest
 from pydantic import BaseModel
 
+from aaa.directory.errors import DirectoryError
 from aaa.eap.errors import FailureCode
 from core.cli import root
 from core.settings import Settings, load_settings
@@ -30,7 +31,7 @@ _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _CODE = re.compile(r"`([^`]+)`")
 _TWO_CELLS = re.compile(r"^\| ([^|]+) \| ([^|]+) \|", re.MULTILINE)
-TABLES = {"pools", "site_peers", "ppks", "rules", "trusted_authorities"}
+TABLES = {"pools", "site_peers", "ppks", "rules", "trusted_authorities", "directories"}
 """Settings that are lists of tables; the page has a table for each."""
 
 
@@ -169,6 +170,8 @@ def refusal_codes() -> set[str]:
     for error in subclasses(IkeError):
         if error.notify is not None and error not in NO_REFUSALS:
             codes.add(error.code or error.notify.name.lower().replace("_", "-"))
+    directory_errors: list[type[DirectoryError]] = [DirectoryError, *DirectoryError.__subclasses__()]
+    codes |= {error.code for error in directory_errors}
     patterns = {"aaa": r'(?:Refusal|_deny)\(\s*"([a-z-]+)"', "gateway": r'report_failure\(\s*"([a-z-]+)"'}
     for folder, pattern in patterns.items():
         for file in (ROOT / folder).rglob("*.py"):

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from aaa import enforcement, users
 from aaa.accounting import gateway_started
 from aaa.dynamic_authorization import Answer, Change, NoAnswer, Peer, Selector
-from aaa.enforcement import NotDisconnected, deliver, disable_user, disconnect_session, revoke_device
+from aaa.enforcement import NotDisconnected, change_groups, deliver, disable_user, disconnect_session, revoke_device
 from aaa.interface import Access, EapAccepted, GatewayHello
 from aaa.tasks import HANDLERS
 from core import jobs, outbox
@@ -217,6 +217,42 @@ def test_a_disabled_user_loses_all_sessions_and_keeps_the_devices(driver: Driver
         assert users.get_user(session, "alice").disabled
         assert inventory.get(session, laptop).state == "trusted"
     assert _last_events(driver.runtime, 1)[0].action == "user.disable"
+
+
+def test_a_leaver_loses_the_certificates_as_well(driver: Driver, network: Network) -> None:
+    laptop, job = enrol(driver.runtime), Actor("job", "directory corp")
+    certify(driver.runtime, laptop.id)
+    (result,) = disable_user(driver.runtime, "alice", "has left the directory", job, by_source=True)
+    assert (result.device_name, result.certificates_revoked) == ("alice-laptop", 1)
+    with driver.runtime.database.reading() as session:
+        user = users.get_user(session, "alice")
+        assert (user.disabled, user.disabled_by_source) == (True, True)
+        assert inventory.get(session, laptop.id).state == "trusted"
+        assert [row.revoked_at is not None for row in list_certificates(session, device_id=laptop.id)] == [True]
+    events = _last_events(driver.runtime, 2)
+    assert [(event.action, event.actor, event.reason) for event in events] == [
+        ("user.disable", "job:directory corp", "has left the directory"),
+        ("certificate.revoke", "job:directory corp", "has left the directory"),
+    ]
+    assert network.told == [("gateway-1", Selector(device_id=laptop.id))]
+
+
+def test_other_groups_change_what_sessions_get(driver: Driver, network: Network) -> None:
+    laptop = enrol(driver.runtime)
+    peer = MsChapV2Peer("alice", laptop.code)
+    reply = driver.sign_in(peer)
+    assert isinstance(reply, EapAccepted)
+    driver.start_session(reply.access, "s-1")
+    answers = change_groups(driver.runtime, "alice", ["staff", "engineers"], "groups changed", ALICE)
+    assert [answer.acknowledged for answer in answers] == [True]
+    ((session_id, change),) = network.changes
+    assert session_id == "s-1"
+    assert change is not None
+    assert (change.rule, change.reason) == (reply.access.rule, "groups changed")
+    (event,) = _last_events(driver.runtime, 1)
+    assert (event.action, event.detail) == ("user.set-groups", {"joined": ["engineers"], "left": []})
+    assert change_groups(driver.runtime, "alice", ["engineers", "staff"], "the same", ALICE) == []
+    assert len(network.changes) == 1
 
 
 def test_a_late_request_does_not_hit_who_came_back_rightfully(driver: Driver, network: Network) -> None:

@@ -184,6 +184,15 @@ def test_installed_handlers_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert jobs.load_handlers() == {"a": print}
 
 
+def test_what_recurs_is_found(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = jobs.Recurring("look", {}, settings.jobs.sweep_interval_s)
+    entry = EntryPoint("part", "tests.unit.core.test_jobs", "ostiary.tasks")
+    monkeypatch.setattr(jobs, "entry_points", lambda group: [entry] if group == "ostiary.tasks" else [])
+    for module, found in ((SimpleNamespace(), []), (SimpleNamespace(recurring=lambda _settings: [work]), [work])):
+        monkeypatch.setattr(EntryPoint, "load", lambda _entry, module=module: module)
+        assert jobs.load_recurring(settings) == found
+
+
 def test_url_of_the_queue_is_shown_without_its_password(settings: Settings) -> None:
     assert jobs.shown_queue(settings) == f"files in {settings.state_dir}/queue"
     remote = settings.model_copy(update={"jobs": JobSettings(broker_url="amqp://ostiary:hunter2@queue//")})

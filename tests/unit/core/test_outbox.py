@@ -153,3 +153,53 @@ def test_sweep_forgets_what_was_done_long_ago(runtime: Runtime) -> None:
     with runtime.database.reading() as session:
         assert session.get(OutboxItem, old) is None
         assert session.get(OutboxItem, recent) is not None
+
+
+def recur(runtime: Runtime, interval_s: float = 60, **payload: str) -> int | None:
+    with runtime.database.transaction() as session:
+        item = outbox.add_recurring(session, "look", payload, interval_s)
+    return item.id if item is not None else None
+
+
+def age(runtime: Runtime, item_id: int, seconds: float) -> None:
+    with runtime.database.transaction() as session:
+        session.get_one(OutboxItem, item_id).created_at = utc_now() - timedelta(seconds=seconds)
+
+
+def test_what_recurs_is_asked_for_once_in_an_interval(runtime: Runtime) -> None:
+    first = recur(runtime, at="a")
+    assert first is not None
+    assert recur(runtime, at="a") is None
+    assert recur(runtime, at="b") is not None
+    assert jobs.deliver_item(runtime, {"look": lambda _runtime, _payload: None}, first)
+    assert recur(runtime, at="a") is None
+    age(runtime, first, 61)
+    assert recur(runtime, at="a") is not None
+
+
+def test_what_recurs_and_still_waits_is_not_asked_for_again(runtime: Runtime) -> None:
+    first = recur(runtime, at="a")
+    assert first is not None
+    age(runtime, first, 3600)
+    assert recur(runtime, at="a") is None
+
+
+def test_sweep_asks_for_what_recurs(runtime: Runtime) -> None:
+    work = [jobs.Recurring("look", {"at": "a"}, 60)]
+    (found,) = jobs.sweep_due(runtime, work)
+    assert jobs.sweep_due(runtime, work) == [found]
+    assert get(runtime, found).payload == {"at": "a"}
+
+
+def test_long_work_is_left_to_its_worker_for_longer(runtime: Runtime) -> None:
+    leases: list[float] = []
+
+    def look(_runtime: Runtime, payload: dict[str, Any]) -> None:
+        leases.append((get(runtime, int(payload["id"])).due_at - utc_now()).total_seconds())
+
+    for handler in (look, jobs.LongHandler(look, 3600)):
+        with runtime.database.transaction() as session:
+            item = outbox.add(session, "look", {})
+            item.payload = {"id": item.id}
+        assert jobs.deliver_item(runtime, {"look": handler}, item.id)
+    assert [round(lease) for lease in leases] == [60, 3600]

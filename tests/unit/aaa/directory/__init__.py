@@ -1,0 +1,1 @@
+"""The directories, as far as they need no network."""
