@@ -19,6 +19,7 @@ from core.settings.model import (
     Settings,
     WebSettings,
 )
+from core.settings.radius import RadiusClientSettings, RadiusSettings
 from core.settings.shared_keys import PpkSettings, SitePeerSettings
 from core.settings.trust import RevocationSettings, TrustedAuthoritySettings
 
@@ -31,6 +32,8 @@ __all__ = [
     "PkiSettings",
     "PoolSettings",
     "PpkSettings",
+    "RadiusClientSettings",
+    "RadiusSettings",
     "RevocationSettings",
     "RuleSettings",
     "SecretSettings",

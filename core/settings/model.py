@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from core.settings.radius import RadiusSettings
 from core.settings.section import Section
 from core.settings.shared_keys import MOST_PPKS, MOST_SITE_PEERS, PpkSettings, SitePeerSettings, check_apart
 from core.settings.trust import MOST_TRUSTED_AUTHORITIES, RevocationSettings, TrustedAuthoritySettings
@@ -345,6 +346,7 @@ class Settings(BaseSettings):
     gateway: GatewaySettings = GatewaySettings()
     aaa: AaaSettings = AaaSettings()
     pki: PkiSettings = PkiSettings()
+    radius: RadiusSettings = RadiusSettings()
     web: WebSettings = WebSettings()
 
     @model_validator(mode="after")
@@ -354,6 +356,13 @@ class Settings(BaseSettings):
             if rule.pool is not None and rule.pool not in pools:
                 known = ", ".join(sorted(pools))
                 raise ValueError(f"rule {rule.name!r} names pool {rule.pool!r}; the pools are: {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _radius_clients_are_no_gateways(self) -> Settings:
+        """Rules and sessions name both by the same word."""
+        if any(client.name.casefold() == self.gateway.name.casefold() for client in self.radius.clients):
+            raise ValueError(f"a RADIUS client is named {self.gateway.name!r}, as the gateway is")
         return self
 
     @model_validator(mode="after")
