@@ -29,7 +29,8 @@ from pyrad import packet as radius
 
 from aaa.interface import Network
 from aaa.radius.constants import Attribute
-from aaa.radius.wire import MAX_PACKET_BYTES, MAX_VALUE_BYTES, MalformedPacket, number_of, sound_packet, split_value
+from aaa.radius.filter_rules import filter_rules
+from aaa.radius.wire import MAX_PACKET_BYTES, MAX_VALUE_BYTES, MalformedPacket, number_of, sound_packet
 from core.errors import OstiaryError
 from core.secrets import Secret
 
@@ -229,8 +230,7 @@ def _change_attributes(change: Change) -> Iterator[tuple[Attribute, list[bytes]]
     yield Attribute.FILTER_ID, [change.rule.encode()[:MAX_VALUE_BYTES]]
     yield Attribute.SESSION_TIMEOUT, [struct.pack("!I", change.session_timeout_s)]
     if change.networks:
-        rules = b"\0".join(f"permit in ip from assigned to {network}".encode() for network in change.networks)
-        yield Attribute.NAS_FILTER_RULE, split_value(rules)
+        yield Attribute.NAS_FILTER_RULE, filter_rules(change.networks)
     if change.reason:
         yield Attribute.REPLY_MESSAGE, [_cut(change.reason)]
 

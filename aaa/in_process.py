@@ -51,7 +51,6 @@ from aaa.eap.server import MUTUAL_METHODS, EapServer
 from aaa.eap.tls import EapTlsServer
 from aaa.interface import (
     Access,
-    EapConversation,
     FirstFactor,
     GatewayHello,
     HandshakeKind,
@@ -245,7 +244,7 @@ class InProcessBackend:
 
     def open_eap(
         self, context: SignInContext, first: FirstFactor | None = None, *, mutual: bool = False
-    ) -> EapConversation:
+    ) -> EapSignIn:
         """See `AaaBackend`.
 
         Raises:
@@ -364,6 +363,12 @@ class InProcessBackend:
         """See `AaaBackend`."""
         event = refused(context, Refusal(code, reason), identity="", detail=detail, at=utc_now())
         self._worker.submit(WriteEvent(event))
+
+    def refuse(
+        self, context: SignInContext, refusal: Refusal, reply: Callable[[Refusal], None], *, identity: str
+    ) -> None:
+        """Write the event of a sign-in that is refused without a conversation; where there are many, not of each."""
+        self._desk.refusals.write(context, refusal, self._desk.monotonic(), identity=identity, told=reply)
 
     def handshake_reported(self, context: SignInContext, report: HandshakeReport) -> None:
         """See `AaaBackend`."""
