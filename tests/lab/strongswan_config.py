@@ -80,12 +80,22 @@ class ClientConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RadiusServerConfig:
+    """A RADIUS server that a strongSwan gateway asks, and reports to."""
+
+    address: str
+    secret: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayConfig:
     """A strongSwan gateway: the yardstick of the benchmarks, and what the lab itself is checked with."""
 
     identity: str
     credential: Identity
-    method: Literal["eap-mschapv2", "eap-tls", "pubkey"] = "eap-mschapv2"
+    method: Literal["eap-mschapv2", "eap-tls", "eap-radius", "pubkey"] = "eap-mschapv2"
+    radius: RadiusServerConfig | None = None
+    """Who decides, with the method `eap-radius`."""
     users: Mapping[str, str] = field(default_factory=dict)
     """Name to password."""
     client_trust_pem: str = ""
@@ -103,8 +113,9 @@ def strongswan_conf(directory: Path, *, config: ClientConfig | GatewayConfig) ->
     """The daemon's own settings; sockets and logs in `directory`."""
     client = config if isinstance(config, ClientConfig) else None
     log_level = config.log_level if isinstance(config, GatewayConfig) else 1
+    radius = config.radius if isinstance(config, GatewayConfig) else None
     charon: dict[str, str | Section] = {
-        "load": f"{_PLUGINS} {_ESP_PLUGINS[config.esp]} {_NETWORK_PLUGINS}",
+        "load": f"{_PLUGINS}{' eap-radius' if radius else ''} {_ESP_PLUGINS[config.esp]} {_NETWORK_PLUGINS}",
         "install_virtual_ip": "yes",
         "install_routes": "yes",
         # A dead gateway is noticed in some six seconds instead of three minutes.
@@ -127,6 +138,7 @@ def strongswan_conf(directory: Path, *, config: ClientConfig | GatewayConfig) ->
             "resolve": {"file": str(directory / "resolv.conf")},
             # The virtual address and the gateway's may lie in the same selector (0.0.0.0/0).
             "kernel-libipsec": {"allow_peer_ts": "yes"},
+            **({"eap-radius": _radius(radius)} if radius else {}),
         },
     }
     if client:
@@ -141,6 +153,16 @@ def strongswan_conf(directory: Path, *, config: ClientConfig | GatewayConfig) ->
     return _write(
         {"charon": charon, "swanctl": {"load": "pem pkcs1 pkcs8 x509 revocation constraints openssl random"}}
     )
+
+
+def _radius(server: RadiusServerConfig) -> Section:
+    """Of the plugin that asks a RADIUS server, and reports sessions to it every second."""
+    return {
+        "accounting": "yes",
+        "accounting_interval": "1",
+        "nas_identifier": "strongswan",
+        "servers": {"ostiary": {"address": server.address, "secret": _quoted(server.secret)}},
+    }
 
 
 def client_conf(directory: Path, config: ClientConfig) -> str:

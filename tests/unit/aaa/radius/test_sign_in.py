@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -85,8 +86,8 @@ class TestDecision:
         rule = RuleSettings(
             name="office",
             pool="staff",
-            networks=("10.1.0.0/16", "fd01::/48"),
-            session_lifetime_s=3600.0,  # type: ignore[arg-type]
+            networks=(ip_network("10.1.0.0/16"), ip_network("fd01::/48")),
+            session_lifetime_s=3600.0,
         )
         with open_runtime(tmp_path / "state", rules=(rule,)) as runtime, Driver(runtime, hello=False) as driver:
             laptop = enrol(runtime)
