@@ -25,6 +25,7 @@ from aaa.backend.credentials import CertificateChecker, NtHashes
 from aaa.backend.events import refused
 from aaa.backend.failure_limit import FailureLimit
 from aaa.backend.handshake_log import HandshakeLog
+from aaa.backend.intake import AccountingIntake
 from aaa.backend.processing import Processor
 from aaa.backend.refusals import TOO_MANY_FAILURES, RefusalLog
 from aaa.backend.requests import (
@@ -369,6 +370,10 @@ class InProcessBackend:
     ) -> None:
         """Write the event of a sign-in that is refused without a conversation; where there are many, not of each."""
         self._desk.refusals.write(context, refusal, self._desk.monotonic(), identity=identity, told=reply)
+
+    def accounting_intake(self) -> AccountingIntake:
+        """What takes the records of network access servers."""
+        return AccountingIntake(self._worker.submit)
 
     def handshake_reported(self, context: SignInContext, report: HandshakeReport) -> None:
         """See `AaaBackend`."""

@@ -194,6 +194,8 @@ class OpenSession(Request):
 
     start: SessionStart
     reply: Callable[[Refusal | None], None]
+    may_be_repeated: bool = False
+    """It may have been opened already, and its record is left as it is then."""
 
     def refused(self, refusal: Refusal) -> Reply:
         """Fail closed: no session without its record."""
@@ -206,6 +208,7 @@ class UpdateSession(Request):
 
     usage: SessionUsage
     at: datetime
+    written: Reply | None = None
 
     durable = True
 
@@ -220,11 +223,24 @@ class CloseSession(Request):
     usage: SessionUsage
     cause: TerminateCause
     at: datetime
+    written: Reply | None = None
 
     durable = True
 
     def refused(self, refusal: Refusal) -> None:
-        """Nobody waits for it."""
+        """Whoever waits for it waits until it is written."""
+
+
+@dataclass(slots=True)
+class CloseGatewaySessions(Request):
+    """A network access server has no session (any more); none that is open here goes on."""
+
+    gateway: str
+    cause: TerminateCause
+    written: Reply
+
+    def refused(self, refusal: Refusal) -> None:
+        """It is asked again: whoever waits for it waits until it is written."""
 
 
 @dataclass(slots=True)

@@ -21,6 +21,13 @@ class RadiusClient:
     networks: tuple[Network, ...]
     secret: Secret
 
+    @property
+    def is_one_machine(self) -> bool:
+        """One address, or one of each version: what it says of itself holds for all that comes by this name."""
+        versions = [network.version for network in self.networks]
+        alone = all(network.prefixlen == network.max_prefixlen for network in self.networks)
+        return alone and len(set(versions)) == len(versions)
+
 
 class RadiusClients:
     """All of them; their networks have no address in common."""

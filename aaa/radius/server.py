@@ -18,11 +18,22 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from aaa.eap.packet import failure
-from aaa.interface import EapAccepted, EapContinue, EapRejected, EapReply, Refusal, SignInContext
+from aaa.interface import (
+    EapAccepted,
+    EapContinue,
+    EapRejected,
+    EapReply,
+    Refusal,
+    SessionStart,
+    SessionUsage,
+    SignInContext,
+    TerminateCause,
+)
 from aaa.radius.accept import accept_attributes
+from aaa.radius.accounting import ClientRecord, read_record
 from aaa.radius.circumstances import sign_in_context
 from aaa.radius.clients import RadiusClient, RadiusClients
-from aaa.radius.constants import Attribute, Code
+from aaa.radius.constants import AcctStatus, Attribute, Code
 from aaa.radius.conversations import Conversation, Conversations, SignIn
 from aaa.radius.duplicates import Duplicates
 from aaa.radius.grant import GrantSealer
@@ -57,6 +68,22 @@ class Backend(Protocol):
         """Write the audit event of a sign-in that needs no conversation to be refused; then call back."""
 
 
+class Accounts(Protocol):
+    """What takes accounting records. Each `written` is called once its record is stored, or never."""
+
+    def started(self, start: SessionStart, written: Callable[[], None]) -> None:
+        """A session began."""
+
+    def updated(self, usage: SessionUsage, delay_s: int, written: Callable[[], None]) -> None:
+        """Counters of a session, some seconds old."""
+
+    def ended(self, usage: SessionUsage, cause: TerminateCause, delay_s: int, written: Callable[[], None]) -> None:
+        """A session ended, some seconds ago."""
+
+    def none_left(self, gateway: str, cause: TerminateCause, written: Callable[[], None]) -> None:
+        """A network access server has started or stops, and has none of the sessions that are open here."""
+
+
 @dataclass(frozen=True, slots=True)
 class Drop:
     """Why a datagram got no answer."""
@@ -72,6 +99,7 @@ class RadiusServer:
     Args:
         clients: who may ask.
         backend: AAA.
+        accounts: where accounting records go.
         conversations: to keep the sign-ins in.
         grants: seals what was decided.
         random: gives so many unpredictable bytes.
@@ -83,6 +111,7 @@ class RadiusServer:
         self,
         clients: RadiusClients,
         backend: Backend,
+        accounts: Accounts,
         conversations: Conversations,
         grants: GrantSealer,
         random: Callable[[int], bytes],
@@ -91,6 +120,7 @@ class RadiusServer:
     ) -> None:
         self._clients = clients
         self._backend = backend
+        self._accounts = accounts
         self._conversations = conversations
         self._grants = grants
         self._random = random
@@ -138,7 +168,30 @@ class RadiusServer:
                 return None
             case Code.ACCESS_REQUEST:
                 return self._access(asked, now)
-        return Drop("accounting is not taken", asked.client.name)
+        return self._account(asked)
+
+    def _account(self, asked: _Asked) -> Drop | None:
+        client = asked.client
+        try:
+            record = read_record(asked.request, client, self._grants)
+        except MalformedPacket as error:
+            return Drop(str(error), client.name)
+        written = partial(self._answer, asked, Code.ACCOUNTING_RESPONSE)
+        if isinstance(record, ClientRecord):
+            if not client.is_one_machine:
+                # One of several machines by this name, and nothing tells which sessions are its own.
+                written()
+                return None
+            is_on = record.status is AcctStatus.ACCOUNTING_ON
+            cause = TerminateCause.NAS_REBOOT if is_on else TerminateCause.NAS_REQUEST
+            self._accounts.none_left(client.name, cause, written)
+        elif record.start is not None:
+            self._accounts.started(record.start, written)
+        elif record.status is AcctStatus.STOP:
+            self._accounts.ended(record.usage, record.cause, record.delay_s, written)
+        else:
+            self._accounts.updated(record.usage, record.delay_s, written)
+        return None
 
     def _access(self, asked: _Asked, now: float) -> Drop | None:
         request, client = asked.request, asked.client.name

@@ -64,6 +64,7 @@ async def _serve(runtime: Runtime) -> None:
         server = RadiusServer(
             RadiusClients(clients),
             backend,
+            backend.accounting_intake(),
             Conversations(
                 settings.conversations_limit,
                 settings.conversations_limit_per_client,

@@ -18,6 +18,7 @@ from tests.peers.radius import CALLING_STATION, PORT_TYPE, USER_NAME, Answer, At
 from tests.unit.aaa.driver import Driver
 
 WIFI = RadiusClient("wifi", (ip_network("10.0.0.0/24"),), Secret(b"of the access points"))
+VPN = RadiusClient("vpn", (ip_network("10.0.3.1/32"),), Secret(b"of the concentrator"))
 OFFICE = RadiusClient("office", (ip_network("10.0.1.1/32"), ip_network("fd00::/64")), Secret(b"of the other gateway"))
 GRANT_KEY = Secret(b"k" * 32)
 TIMEOUT_S = 30.0
@@ -39,8 +40,9 @@ class House:
         self.dropped: list[Drop] = []
         self.conversations = Conversations(limit, limit_per_client, TIMEOUT_S, os.urandom)
         self.server = RadiusServer(
-            RadiusClients([WIFI, OFFICE]),
+            RadiusClients([WIFI, OFFICE, VPN]),
             driver.backend,
+            driver.backend.accounting_intake(),
             self.conversations,
             GrantSealer(GRANT_KEY),
             os.urandom,
