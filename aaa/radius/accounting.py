@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
@@ -10,10 +11,10 @@ from aaa.interface import Access, SessionStart, SessionUsage, TerminateCause
 from aaa.radius.circumstances import kind_of_network, station
 from aaa.radius.clients import RadiusClient
 from aaa.radius.constants import AcctStatus, Attribute
-from aaa.radius.grant import GrantSealer
 from aaa.radius.request import Request
 from aaa.radius.wire import MalformedPacket
 
+_IPV4_BYTES, _IPV6_BYTES = 4, 16
 LONGEST_DELAY_S = 7 * 24 * 3600
 """Of a record that waited for its server (Acct-Delay-Time); more is a clock that stands wrong."""
 _NAMESPACE = uuid.UUID("6f1d7d3e-7f0b-4b51-9d0c-6a2b8f6c2c55")
@@ -31,7 +32,7 @@ class SessionRecord:
     cause: TerminateCause
     """Of a stop."""
     start: SessionStart | None
-    """Of a start."""
+    """Of a start; None where nobody has signed in here for that session."""
     delay_s: int
     """How long ago it was."""
 
@@ -44,8 +45,15 @@ class ClientRecord:
     """`ACCOUNTING_ON` or `ACCOUNTING_OFF`."""
 
 
-def read_record(request: Request, client: RadiusClient, grants: GrantSealer) -> SessionRecord | ClientRecord:
+def read_record(
+    request: Request, client: RadiusClient, granted: Callable[[str], Access | None]
+) -> SessionRecord | ClientRecord:
     """What an Accounting-Request says.
+
+    Args:
+        request: the request.
+        client: who reports.
+        granted: whose session it is, by its Calling-Station-Id and what else stands in the request; asked of a start.
 
     Raises:
         MalformedPacket: nothing that could be recorded; it gets no answer then (RFC 2866 section 4.1).
@@ -64,10 +72,8 @@ def read_record(request: Request, client: RadiusClient, grants: GrantSealer) -> 
     remote = station(request.text(Attribute.CALLING_STATION_ID))
     start = None
     if status is AcctStatus.START:
-        access = grants.open(request.values(Attribute.CLASS), client.name)
-        if access is None:
-            raise MalformedPacket("accounting of a session whose sign-in was not here: no Class of ours")
-        start = _start(request, client, session_id, access, remote)
+        access = granted(remote)
+        start = _start(request, client, session_id, access, remote) if access is not None else None
     return SessionRecord(
         status,
         SessionUsage(
@@ -96,18 +102,25 @@ def _start(request: Request, client: RadiusClient, session_id: str, access: Acce
         gateway=client.name,
         remote_address=remote,
         client=kind_of_network(request),
-        virtual_ipv4=_address(request, Attribute.FRAMED_IP_ADDRESS, 4),
-        virtual_ipv6=_address(request, Attribute.FRAMED_IPV6_ADDRESS, 16),
+        virtual_ipv4=_ipv4(request),
+        virtual_ipv6=_ipv6(request),
         ike_suite="",
         esp_suite="",
     )
 
 
-def _address(request: Request, kind: Attribute, size: int) -> str | None:
-    values = request.values(kind)
-    if not values or len(values[0]) != size:
-        return None
-    return str(IPv4Address(values[0]) if size == 4 else IPv6Address(values[0]))
+def _ipv4(request: Request) -> str | None:
+    value = next(iter(request.values(Attribute.FRAMED_IP_ADDRESS)), b"")
+    return str(IPv4Address(value)) if len(value) == _IPV4_BYTES else None
+
+
+def _ipv6(request: Request) -> str | None:
+    """Framed-IPv6-Address (RFC 6911), or as strongSwan has it a Framed-IPv6-Prefix of one address (RFC 3162)."""
+    value = next(iter(request.values(Attribute.FRAMED_IPV6_ADDRESS)), b"")
+    prefix = next(iter(request.values(Attribute.FRAMED_IPV6_PREFIX)), b"")
+    if not value and prefix[1:2] == bytes((8 * _IPV6_BYTES,)):
+        value = prefix[2:]
+    return str(IPv6Address(value)) if len(value) == _IPV6_BYTES else None
 
 
 def _long(request: Request, low: Attribute, high: Attribute) -> int:

@@ -110,6 +110,9 @@ class Request:
     ) -> bytes:
         """Encode an answer, with the Message-Authenticator first and the request's Proxy-States behind it.
 
+        Accounting has none: RFC 3579 says nothing of it there, and of two common clients one computes it over the
+        Request Authenticator (strongSwan), the other over zeros (FreeRADIUS).
+
         Args:
             code: of the answer.
             attributes: in order; a value has at most 253 bytes.
@@ -118,7 +121,8 @@ class Request:
         """
         reply = self._packet.CreateReply()
         reply.code = int(code)
-        reply.add_message_authenticator()
+        if self.code != Code.ACCOUNTING_REQUEST:
+            reply.add_message_authenticator()
         for kind, value in attributes:
             reply.setdefault(int(kind), []).append(value)
         if eap:

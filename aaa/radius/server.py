@@ -19,6 +19,7 @@ from typing import NamedTuple, Protocol
 
 from aaa.eap.packet import failure
 from aaa.interface import (
+    Access,
     EapAccepted,
     EapContinue,
     EapRejected,
@@ -37,6 +38,7 @@ from aaa.radius.constants import AcctStatus, Attribute, Code
 from aaa.radius.conversations import Conversation, Conversations, SignIn
 from aaa.radius.duplicates import Duplicates
 from aaa.radius.grant import GrantSealer
+from aaa.radius.recent import RecentGrants
 from aaa.radius.request import NotAuthentic, Request, Service
 from aaa.radius.wire import MalformedPacket
 
@@ -86,11 +88,13 @@ class Accounts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Why a datagram got no answer."""
+    """Why nothing came of a datagram."""
 
     reason: str
     client: str = ""
     """By its name, where the address is one's; that does not mean that the datagram was."""
+    answered: bool = False
+    """It was authentic and has its answer, so that the client goes on."""
 
 
 class RadiusServer:
@@ -127,9 +131,10 @@ class RadiusServer:
         self._clock = clock
         self._send = send
         self._duplicates = Duplicates()
+        self._recent = RecentGrants()
 
     def receive_datagram(self, data: bytes, peer: Peer, now: float) -> Drop | None:
-        """Take a datagram; returns why, where it gets no answer and is not worked on either."""
+        """Take a datagram; returns why, where nothing comes of it."""
         client = self._clients.find(peer.host)
         if client is None:
             return Drop("the address is no client's")
@@ -144,7 +149,7 @@ class RadiusServer:
                 self._send(earlier, peer)
             return None
         drop = self._serve(asked, now)
-        if drop is not None:
+        if drop is not None and not drop.answered:
             self._duplicates.drop(asked.key, request.authenticator)
         return drop
 
@@ -168,12 +173,17 @@ class RadiusServer:
                 return None
             case Code.ACCESS_REQUEST:
                 return self._access(asked, now)
-        return self._account(asked)
+        return self._account(asked, now)
 
-    def _account(self, asked: _Asked) -> Drop | None:
-        client = asked.client
+    def _account(self, asked: _Asked, now: float) -> Drop | None:
+        client, request = asked.client, asked.request
+
+        def granted(remote: str) -> Access | None:
+            sealed = self._grants.open(request.values(Attribute.CLASS), client.name)
+            return sealed or self._recent.take(client.name, request.text(Attribute.USER_NAME), remote, now)
+
         try:
-            record = read_record(asked.request, client, self._grants)
+            record = read_record(request, client, granted)
         except MalformedPacket as error:
             return Drop(str(error), client.name)
         written = partial(self._answer, asked, Code.ACCOUNTING_RESPONSE)
@@ -187,6 +197,10 @@ class RadiusServer:
             self._accounts.none_left(client.name, cause, written)
         elif record.start is not None:
             self._accounts.started(record.start, written)
+        elif record.status is AcctStatus.START:
+            # A client that gets no answer may hold up its user, and asks again: that would help nobody.
+            written()
+            return Drop("a session for which nobody signed in here; its records are not kept", client.name, True)
         elif record.status is AcctStatus.STOP:
             self._accounts.ended(record.usage, record.cause, record.delay_s, written)
         else:
@@ -239,6 +253,8 @@ class RadiusServer:
                 self._answer(asked, Code.ACCESS_CHALLENGE, [(Attribute.STATE, state)], eap=packet)
             case EapAccepted(packet, msk, access):
                 self._conversations.end(conversation)
+                context, now = conversation.context, self._clock()
+                self._recent.remember(asked.client.name, context.ike_identity, context.remote_address, access, now)
                 grant = self._grants.seal(access, asked.client.name)
                 self._answer(asked, Code.ACCESS_ACCEPT, accept_attributes(access, grant), eap=packet, msk=msk)
             case EapRejected(packet, _):

@@ -117,6 +117,16 @@ class TestClients:
             assert result.ok, result.output
             assert "Message-Authenticator = 0x" in result.output.partition("Received")[2]
 
+    def test_accounting(self, ostiary: Ostiary, site: Site) -> None:
+        """Of the client itself; sessions of a sign-in are strongSwan's to tell (test_radius_strongswan)."""
+        mark = ostiary.audit_mark()
+        asked = ["Acct-Status-Type = Accounting-On", "NAS-Identifier = office"]
+        result = radclient(site.gateway, ACCOUNTING, "acct", SECRET, asked)
+        assert result.ok, result.output
+        assert "Received Accounting-Response" in result.output
+        assert not radclient(site.gateway, ACCOUNTING, "acct", "another secret", asked).ok
+        assert ostiary.audit_since(mark) == []
+
     def test_over_ipv6_from_the_address_that_was_asked(self, ostiary: Ostiary, site: Site) -> None:
         request = packet(STATUS, SECRET.encode(), [])
         [answer] = exchange(site.gateway, (INSIDE_IPV6, 1812), [request], answers=1)

@@ -51,6 +51,8 @@ class ClientConfig:
     """Name and secret of a post-quantum pre-shared key (RFC 8784)."""
     ppk_required: bool = False
     eap_identity: str | None = None
+    aaa_identity: str | None = None
+    """What the EAP server calls itself, where that is another than the gateway."""
     password: str | None = None
     credential: Identity | None = None
     known_authorities: tuple[x509.Certificate, ...] = ()
@@ -176,6 +178,8 @@ def client_conf(directory: Path, config: ClientConfig) -> str:
     eap = second if config.then else local if config.method.startswith("eap-") else {}
     if eap:
         eap["eap_id"] = _quoted(config.eap_identity or config.identity)
+        if config.aaa_identity is not None:
+            eap["aaa_id"] = _quoted(config.aaa_identity)
     if config.credential is not None:
         local["certs"] = _write_credential(directory, "client", config.credential)
     if config.password is not None:

@@ -60,7 +60,8 @@ class House:
     def ask(self, data: bytes, peer: Peer | None = None) -> bytes | None:
         """Hand a datagram in and wait for its answer; None where it was dropped."""
         count = len(self.sent)
-        if self.give(data, peer) is not None:
+        drop = self.give(data, peer)
+        if drop is not None and not drop.answered:
             return None
         self.driver.pump(lambda: len(self.sent) > count)
         datagram, to = self.sent[-1]

@@ -11,6 +11,7 @@ from aaa.device_limit import end_surplus
 from aaa.interface import Access
 from aaa.models import TunnelSession
 from aaa.radius.accounting import session_id_of
+from aaa.radius.recent import RecentGrants
 from aaa.radius.request import Service
 from aaa.radius.server import Peer
 from aaa.sessions import live_sessions, recent_sessions
@@ -32,6 +33,7 @@ from tests.peers.radius import (
     SESSION_ID,
     STATUS_TYPE,
     TERMINATE_CAUSE,
+    USER_NAME,
     Attribute,
     packet,
     read_answer,
@@ -132,6 +134,7 @@ class TestSession:
         granted = sign_in(house, laptop)
         assert box.report(START, *granted)
         assert box.report(START, *granted, number(DELAY, 5))
+        assert len(box.sessions()) == 1
         assert box.report(STOP, number(OUTPUT_OCTETS, 3))
         assert box.report(STOP, number(OUTPUT_OCTETS, 3), number(DELAY, 5))
         assert box.report(START, *granted, number(DELAY, 30))
@@ -161,16 +164,6 @@ class TestSession:
 class TestWhatIsNotRecorded:
     """And so not answered (RFC 2866 section 4.1)."""
 
-    def test_a_session_that_nobody_signed_in_for_here(self, box: Box, house: House) -> None:
-        assert not box.report(START)
-        assert not box.report(START, (CLASS, b"of another server"))
-        assert "no Class of ours" in house.dropped[-1].reason
-        assert box.sessions() == []
-
-    def test_a_class_that_was_given_to_another_client(self, box: Box, house: House, laptop: Enrolled) -> None:
-        answer = house.sign_in(MsChapV2Peer("alice", laptop.code))
-        assert not box.report(START, *((CLASS, value) for value in answer.values(CLASS)))
-
     @pytest.mark.parametrize("status", [0, 4, 9, 15, 2**32 - 1])
     def test_kinds_that_are_not_known(self, box: Box, status: int) -> None:
         assert not box.report(status)
@@ -178,6 +171,87 @@ class TestWhatIsNotRecorded:
     def test_of_no_session(self, box: Box) -> None:
         assert not box.report(STOP, session=b"")
         assert not box.report(STOP, (SESSION_ID, b"a second one"))
+
+
+class TestWhoseSession:
+    """By Class, which a client returns; by the sign-in a moment ago, of one that does not."""
+
+    CALLER = ((CALLING_STATION, b"198.51.100.2[4500]"), (USER_NAME, b"EXAMPLE\\alice"))
+
+    def sign_in(self, house: House, laptop: Enrolled) -> None:
+        client = house.nas(self.CALLER, peer=from_host(BOX), client=VPN)
+        peer = MsChapV2Peer("alice", laptop.code)
+        client.sign_in(peer.receive(b"\x01\x01\x00\x05\x01") or b"", peer.receive)
+
+    def test_a_client_that_does_not_return_class(self, box: Box, house: House, laptop: Enrolled) -> None:
+        self.sign_in(house, laptop)
+        assert box.report(START, *self.CALLER)
+        [session] = box.sessions()
+        assert (session.user_name, session.device_id) == ("alice", laptop.id)
+
+    def test_each_sign_in_is_one_session_s(self, box: Box, house: House, laptop: Enrolled) -> None:
+        self.sign_in(house, laptop)
+        assert box.report(START, *self.CALLER)
+        assert box.report(START, *self.CALLER, session=b"0002")
+        assert len(box.sessions()) == 1
+
+    def test_two_devices_behind_one_address_in_the_order_of_their_sign_ins(
+        self, box: Box, house: House, laptop: Enrolled
+    ) -> None:
+        other = enrol(house.driver.runtime, "alice", "alice-telephone", new_user=False)
+        self.sign_in(house, laptop)
+        self.sign_in(house, other)
+        assert box.report(START, *self.CALLER)
+        assert box.report(START, *self.CALLER, session=b"0002")
+        owners = {session.id: session.device_id for session in box.sessions()}
+        assert owners == {session_id_of("vpn", b"0001"): laptop.id, session_id_of("vpn", b"0002"): other.id}
+
+    def test_a_minute_later_nothing_is_known(self, box: Box, house: House, laptop: Enrolled) -> None:
+        self.sign_in(house, laptop)
+        house.now += 61
+        assert box.report(START, *self.CALLER)
+        assert box.sessions() == []
+
+    @pytest.mark.parametrize("said", [b"", b"of another server"])
+    def test_a_session_that_nobody_signed_in_for_here(self, box: Box, house: House, said: bytes) -> None:
+        """Answered, since strongSwan keeps its user waiting until it is, and not kept."""
+        assert box.report(START, *([(CLASS, said)] if said else []))
+        assert box.report(STOP)
+        [drop] = house.dropped
+        assert "nobody signed in here" in drop.reason
+        assert box.sessions() == []
+
+    def test_a_class_that_was_given_to_another_client(self, box: Box, house: House, laptop: Enrolled) -> None:
+        answer = house.sign_in(MsChapV2Peer("alice", laptop.code))
+        assert box.report(START, *((CLASS, value) for value in answer.values(CLASS)))
+        assert box.sessions() == []
+
+    def test_what_is_remembered_has_an_end(self) -> None:
+        recent = RecentGrants(most=3)
+        access = Access("alice", "d", "d", "eap-tls", "r", "", None, (), (), 1.0, 1.0)
+        for number in range(10):
+            recent.remember("vpn", f"user-{number}", "", access, 0.0)
+        assert len(recent) <= 3
+        assert recent.take("vpn", "user-0", "", 1.0) is None
+        assert recent.take("vpn", "USER-9", "", 1.0) == access
+        assert recent.take("vpn", "user-9", "", 1.0) is None
+
+    @pytest.mark.parametrize(
+        ("items", "address"),
+        [
+            ([(97, b"\0\x80" + bytes(15) + b"\1")], "::1"),
+            ([(168, bytes(15) + b"\2")], "::2"),
+            ([(97, b"\0\x40" + bytes(8))], None),
+            ([(97, b"\0\x80")], None),
+            ([(97, b"")], None),
+            ([(168, b"\0")], None),
+        ],
+    )
+    def test_ipv6_addresses(
+        self, box: Box, house: House, laptop: Enrolled, items: list[Attribute], address: str | None
+    ) -> None:
+        assert box.report(START, *sign_in(house, laptop), *items)
+        assert [session.virtual_ipv6 for session in box.sessions()] == [address]
 
 
 class TestClient:
