@@ -54,12 +54,14 @@ class GatewayAnswer:
 
     gateway: str
     acknowledged: bool
-    """No session that was meant is left there. If not, the workers go on asking, unless it is a RADIUS client's."""
+    """No session that was meant is left there. If not, the workers go on asking, where it can be asked."""
     sessions_ended: str
     """In the gateway's words; empty where it said nothing."""
     elapsed_ms: float
     """From the commit to the answer."""
     detail: str
+    told: bool = True
+    """False of a RADIUS client, which can't be: what it has of the device ends when it asks anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +276,7 @@ def _untold(session: Session, device_ids: Sequence[str]) -> list[GatewayAnswer]:
         TunnelSession.gateway.not_in(select(Gateway.name)),
     )
     return [
-        GatewayAnswer(name, False, "", 0.0, "a RADIUS client: it is not told, and asks when the session is to go on")
+        GatewayAnswer(name, False, "", 0.0, "a RADIUS client, which asks anew when the session's time is over", False)
         for name in session.scalars(query.distinct().order_by(TunnelSession.gateway))
     ]
 

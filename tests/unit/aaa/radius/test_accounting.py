@@ -290,7 +290,7 @@ class TestThrowingOut:
     def test_a_revocation_says_who_is_not_told(self, house: House, connected: Enrolled) -> None:
         done = enforcement.revoke_device(house.driver.runtime, connected.id, "stolen", SYSTEM)
         [answer] = done.answers
-        assert (answer.gateway, answer.acknowledged) == ("vpn", False)
+        assert (answer.gateway, answer.acknowledged, answer.told) == ("vpn", False, False)
 
     def test_a_quarantine_comes_about_all_the_same(self, house: House, connected: Enrolled) -> None:
         runtime = house.driver.runtime
