@@ -7,21 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 from aaa.backend.refusals import Submit
 from aaa.backend.requests import (
     BROKEN,
-    UNAVAILABLE,
     CloseGatewaySessions,
     CloseSession,
-    OpenSession,
+    ReportedSession,
     UpdateSession,
 )
-from aaa.interface import Refusal, SessionStart, SessionUsage, TerminateCause
+from aaa.interface import SessionStart, SessionUsage, TerminateCause
 from core.clock import utc_now
 
-Written = Callable[[], None]
-"""Called on the caller's thread, after the commit; never, where the record could not be written."""
+Recorded = Callable[[bool], None]
+"""Called on the caller's thread: with True after the commit, with False where the record can't be written. Of one
+that waits in the backlog, it is called when that is written, and until then not at all.
+"""
 
 
 class AccountingIntake:
@@ -34,23 +36,20 @@ class AccountingIntake:
     def __init__(self, submit: Submit) -> None:
         self._submit = submit
 
-    def started(self, start: SessionStart, written: Written) -> None:
+    def started(self, start: SessionStart, recorded: Recorded) -> None:
         """A session began. Where its device may not have one any more, the audit log says that."""
 
-        def opened(refusal: Refusal | None) -> None:
-            if refusal not in (UNAVAILABLE, BROKEN):
-                written()
+        self._submit(ReportedSession(start, lambda refusal: recorded(refusal != BROKEN)))
 
-        self._submit(OpenSession(start, opened, may_be_repeated=True))
-
-    def updated(self, usage: SessionUsage, delay_s: int, written: Written) -> None:
+    def updated(self, usage: SessionUsage, delay_s: int, recorded: Recorded) -> None:
         """Counters of a session, some seconds old."""
-        self._submit(UpdateSession(usage, utc_now() - timedelta(seconds=delay_s), written))
+        self._submit(UpdateSession(usage, utc_now() - timedelta(seconds=delay_s), partial(recorded, True)))
 
-    def ended(self, usage: SessionUsage, cause: TerminateCause, delay_s: int, written: Written) -> None:
+    def ended(self, usage: SessionUsage, cause: TerminateCause, delay_s: int, recorded: Recorded) -> None:
         """A session ended, some seconds ago."""
-        self._submit(CloseSession(usage, cause, utc_now() - timedelta(seconds=delay_s), written))
+        at = utc_now() - timedelta(seconds=delay_s)
+        self._submit(CloseSession(usage, cause, at, partial(recorded, True)))
 
-    def none_left(self, gateway: str, cause: TerminateCause, written: Written) -> None:
+    def none_left(self, gateway: str, cause: TerminateCause, recorded: Recorded) -> None:
         """A network access server has started or stops: it has none of the sessions that are open here."""
-        self._submit(CloseGatewaySessions(gateway, cause, written))
+        self._submit(CloseGatewaySessions(gateway, cause, recorded))

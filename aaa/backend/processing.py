@@ -32,6 +32,7 @@ from aaa.backend.requests import (
     FoundUser,
     OpenSession,
     Reply,
+    ReportedSession,
     Request,
     UpdateSession,
     WriteEvent,
@@ -106,7 +107,7 @@ class Processor:
         replies.extend(stop.written for stop in stops if stop.written is not None)
         for emptied in _of(requests, CloseGatewaySessions):
             events.append(_none_left(session, emptied))
-            replies.append(emptied.written)
+            replies.append(partial(emptied.recorded, True))
         for request in _of(requests, WriteEvent):
             events.append(request.entry)
             if request.reply is not None:
@@ -169,14 +170,14 @@ class Processor:
         connection: Connection, requests: Sequence[OpenSession], replies: list[Reply]
     ) -> list[OpenSession]:
         """Those that are no repetitions; whoever repeats a start has missed the answer, and gets another one."""
-        repeatable = {request.start.session_id for request in requests if request.may_be_repeated}
+        repeatable = {request.start.session_id for request in requests if isinstance(request, ReportedSession)}
         known = accounting.known_sessions(connection, repeatable) if repeatable else set()
         new = []
         for request in requests:
             if request.start.session_id in known:
                 replies.append(partial(request.reply, None))
                 continue
-            if request.may_be_repeated:
+            if isinstance(request, ReportedSession):
                 known.add(request.start.session_id)
             new.append(request)
         return new

@@ -194,12 +194,26 @@ class OpenSession(Request):
 
     start: SessionStart
     reply: Callable[[Refusal | None], None]
-    may_be_repeated: bool = False
-    """It may have been opened already, and its record is left as it is then."""
 
-    def refused(self, refusal: Refusal) -> Reply:
+    def refused(self, refusal: Refusal) -> Reply | None:
         """Fail closed: no session without its record."""
         return lambda: self.reply(refusal)
+
+
+class ReportedSession(OpenSession):
+    """The beginning of a session that a RADIUS client reports, perhaps not for the first time.
+
+    It is up already, whatever becomes of its record. So that waits its turn, before what is told of it later: an end
+    that was written first would end nothing, and the beginning after it would never end.
+    """
+
+    __slots__ = ()
+
+    durable = True
+
+    def refused(self, refusal: Refusal) -> Reply | None:
+        """One that waits is written later; one that broke the transaction is not."""
+        return (lambda: self.reply(refusal)) if refusal == BROKEN else None
 
 
 @dataclass(slots=True)
@@ -237,10 +251,11 @@ class CloseGatewaySessions(Request):
 
     gateway: str
     cause: TerminateCause
-    written: Reply
+    recorded: Callable[[bool], None]
 
-    def refused(self, refusal: Refusal) -> None:
-        """It is asked again: whoever waits for it waits until it is written."""
+    def refused(self, refusal: Refusal) -> Reply:
+        """Whoever asked asks again."""
+        return lambda: self.recorded(False)
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, Protocol
 
+from aaa.backend.requests import UNAVAILABLE
 from aaa.eap.packet import failure
 from aaa.interface import (
     Access,
@@ -71,18 +72,22 @@ class Backend(Protocol):
 
 
 class Accounts(Protocol):
-    """What takes accounting records. Each `written` is called once its record is stored, or never."""
+    """What takes accounting records. `recorded` is called with True once the record is stored, with False where it
+    can't be and has to be sent again; as long as it waits to be stored, not at all.
+    """
 
-    def started(self, start: SessionStart, written: Callable[[], None]) -> None:
+    def started(self, start: SessionStart, recorded: Callable[[bool], None]) -> None:
         """A session began."""
 
-    def updated(self, usage: SessionUsage, delay_s: int, written: Callable[[], None]) -> None:
+    def updated(self, usage: SessionUsage, delay_s: int, recorded: Callable[[bool], None]) -> None:
         """Counters of a session, some seconds old."""
 
-    def ended(self, usage: SessionUsage, cause: TerminateCause, delay_s: int, written: Callable[[], None]) -> None:
+    def ended(
+        self, usage: SessionUsage, cause: TerminateCause, delay_s: int, recorded: Callable[[bool], None]
+    ) -> None:
         """A session ended, some seconds ago."""
 
-    def none_left(self, gateway: str, cause: TerminateCause, written: Callable[[], None]) -> None:
+    def none_left(self, gateway: str, cause: TerminateCause, recorded: Callable[[bool], None]) -> None:
         """A network access server has started or stops, and has none of the sessions that are open here."""
 
 
@@ -186,25 +191,31 @@ class RadiusServer:
             record = read_record(request, client, granted)
         except MalformedPacket as error:
             return Drop(str(error), client.name)
-        written = partial(self._answer, asked, Code.ACCOUNTING_RESPONSE)
+
+        def recorded(is_stored: bool) -> None:
+            if is_stored:
+                self._answer(asked, Code.ACCOUNTING_RESPONSE)
+            else:
+                self._leave(asked)
+
         if isinstance(record, ClientRecord):
             if not client.is_one_machine:
                 # One of several machines by this name, and nothing tells which sessions are its own.
-                written()
+                recorded(True)
                 return None
             is_on = record.status is AcctStatus.ACCOUNTING_ON
             cause = TerminateCause.NAS_REBOOT if is_on else TerminateCause.NAS_REQUEST
-            self._accounts.none_left(client.name, cause, written)
+            self._accounts.none_left(client.name, cause, recorded)
         elif record.start is not None:
-            self._accounts.started(record.start, written)
+            self._accounts.started(record.start, recorded)
         elif record.status is AcctStatus.START:
             # A client that gets no answer may hold up its user, and asks again: that would help nobody.
-            written()
+            recorded(True)
             return Drop("a session for which nobody signed in here; its records are not kept", client.name, True)
         elif record.status is AcctStatus.STOP:
-            self._accounts.ended(record.usage, record.cause, record.delay_s, written)
+            self._accounts.ended(record.usage, record.cause, record.delay_s, recorded)
         else:
-            self._accounts.updated(record.usage, record.delay_s, written)
+            self._accounts.updated(record.usage, record.delay_s, recorded)
         return None
 
     def _access(self, asked: _Asked, now: float) -> Drop | None:
@@ -257,9 +268,12 @@ class RadiusServer:
                 self._recent.remember(asked.client.name, context.ike_identity, context.remote_address, access, now)
                 grant = self._grants.seal(access, asked.client.name)
                 self._answer(asked, Code.ACCESS_ACCEPT, accept_attributes(access, grant), eap=packet, msk=msk)
-            case EapRejected(packet, _):
+            case EapRejected(packet, refusal):
                 self._conversations.end(conversation)
-                self._answer(asked, Code.ACCESS_REJECT, eap=packet)
+                if refusal.code == UNAVAILABLE.code:
+                    self._leave(asked)
+                else:
+                    self._answer(asked, Code.ACCESS_REJECT, eap=packet)
 
     def _refuse_without_eap(self, asked: _Asked) -> None:
         context = sign_in_context(asked.request, asked.client.name, self._random(16))
@@ -268,6 +282,12 @@ class RadiusServer:
             self._answer(asked, Code.ACCESS_REJECT)
 
         self._backend.refuse(context, WITHOUT_EAP, told, identity=context.ike_identity)
+
+    def _leave(self, asked: _Asked) -> None:
+        """Without its database this server can say neither yes nor no: silence has the client ask another one, or ask
+        again.
+        """
+        self._duplicates.drop(asked.key, asked.request.authenticator)
 
     def _answer(
         self,

@@ -154,21 +154,23 @@ class Aaa:
     ) -> None:
         reply(refusal)
 
-    def started(self, start: SessionStart, written: Callable[[], None]) -> None:
+    def started(self, start: SessionStart, recorded: Callable[[bool], None]) -> None:
         self.open.add(start.session_id)
-        written()
+        recorded(True)
 
-    def updated(self, usage: SessionUsage, delay_s: int, written: Callable[[], None]) -> None:
+    def updated(self, usage: SessionUsage, delay_s: int, recorded: Callable[[bool], None]) -> None:
         assert 0 <= usage.bytes_in < 2**63
-        written()
+        recorded(True)
 
-    def ended(self, usage: SessionUsage, cause: TerminateCause, delay_s: int, written: Callable[[], None]) -> None:
+    def ended(
+        self, usage: SessionUsage, cause: TerminateCause, delay_s: int, recorded: Callable[[bool], None]
+    ) -> None:
         self.open.discard(usage.session_id)
-        written()
+        recorded(True)
 
-    def none_left(self, gateway: str, cause: TerminateCause, written: Callable[[], None]) -> None:
+    def none_left(self, gateway: str, cause: TerminateCause, recorded: Callable[[bool], None]) -> None:
         self.open.clear()
-        written()
+        recorded(True)
 
 
 class RadiusHouse:

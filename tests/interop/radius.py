@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.lab.namespaces import Namespace
-from tests.lab.ostiary import Ostiary, TomlValue
+from tests.lab.ostiary import Ostiary, Part, TomlValue
 from tests.lab.topology import GATEWAY_INSIDE_IPV4, GATEWAY_INSIDE_IPV6, INSIDE_IPV4
 
 SECRET = "a secret of the lab 7vQ2x"
@@ -23,13 +23,14 @@ def radius_server(
     *,
     addresses: Sequence[str] = (GATEWAY_INSIDE_IPV4, GATEWAY_INSIDE_IPV6),
     settings: Mapping[str, Mapping[str, TomlValue]] | None = None,
+    parts: Sequence[Part] = ("radius",),
 ) -> Iterator[Ostiary]:
-    """Run one with one client."""
+    """Run one with one client; or other parts, of which it is one."""
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "radius.secret"
     file.touch(mode=0o600)
     file.write_text(SECRET + "\n", encoding="ascii")
     client = {"name": NAS, "addresses": list(addresses), "secret_file": str(file)}
     sections = {"radius": {"clients": [client]}, **(settings or {})}
-    with Ostiary(where, directory / "ostiary", settings=sections, parts=("radius",)) as ostiary:
+    with Ostiary(where, directory / "ostiary", settings=sections, parts=parts) as ostiary:
         yield ostiary

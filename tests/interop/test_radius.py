@@ -15,7 +15,7 @@ from tests.lab.enrolment import Enrolment, Laptop
 from tests.lab.namespaces import Lab
 from tests.lab.ostiary import Ostiary
 from tests.lab.radclient import exchange, radclient
-from tests.lab.topology import INSIDE_IPV4, INSIDE_IPV6, Site
+from tests.lab.topology import GATEWAY_INSIDE_IPV4, INSIDE_IPV4, INSIDE_IPV6, Site
 from tests.peers.radius import ACCEPT, ACCESS_REQUEST, CHALLENGE, STATUS, eap_attributes, packet, read_answer
 
 pytestmark = pytest.mark.interop
@@ -174,6 +174,16 @@ class TestClients:
         assert set(others[:-1]) <= {first}
         # From another port it is another request.
         assert others[-1] != first
+
+
+def test_ostiary_up_runs_it(lab: Lab, site: Site, ostiary: Ostiary) -> None:
+    """With everything else, and on its own state."""
+    with radius_server(site.gateway, lab.directory / "up", addresses=[INSIDE_IPV4], parts=["up"]) as everything:
+        told = "\n".join(everything.ready_lines["up"])
+        assert re.search(rf"^RADIUS: +0\.0\.0\.0 and ::, UDP 1812 and 1813, for {NAS}$", told, re.M), told
+        server = f"{GATEWAY_INSIDE_IPV4}:1812"
+        result = radclient(site.inside, server, "status", SECRET, ["Message-Authenticator = 0x00"])
+        assert result.ok, result.output
 
 
 def test_what_ostiary_check_says(ostiary: Ostiary) -> None:
