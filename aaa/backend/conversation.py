@@ -32,6 +32,7 @@ NOT_COUNTED = frozenset(
         "tls-version",
         "no-common-cipher",
         "revocation-unknown",
+        "radius-unavailable",
         TOO_MANY_FAILURES.code,
     }
 )

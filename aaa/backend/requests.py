@@ -110,6 +110,8 @@ class Vouched:
     """The id of the device where it is not in the inventory."""
     revocation: str
     """In words, for the audit log."""
+    holder_name: str = ""
+    """What the device is called where it is not in the inventory; empty for authority and number of a certificate."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,10 @@ class Attribute(IntEnum):
     USER_NAME = 1
     USER_PASSWORD = 2
     CHAP_PASSWORD = 3
+    SERVICE_TYPE = 6
     FRAMED_IP_ADDRESS = 8
     FILTER_ID = 11
+    FRAMED_MTU = 12
     REPLY_MESSAGE = 18
     STATE = 24
     CLASS = 25

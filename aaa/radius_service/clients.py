@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from aaa.radius.clients import RadiusClient
 from core.key_files import SharedKeyError, read_key_file
 from core.secrets import Secret
@@ -10,6 +12,15 @@ from core.settings import RadiusSettings
 LEAST_SECRET_BYTES = 16
 """RFC 2865 section 3. Everything that RADIUS protects over UDP rests on it, and can be tried offline."""
 LEAST_SECRET_BITS = 40.0
+
+
+def read_secret(file: Path) -> bytes:
+    """What we share with a RADIUS client, or server.
+
+    Raises:
+        SharedKeyError: it can't be used.
+    """
+    return read_key_file(file, least_bytes=LEAST_SECRET_BYTES, least_bits=LEAST_SECRET_BITS)
 
 
 def load_clients(settings: RadiusSettings) -> tuple[RadiusClient, ...]:
@@ -22,7 +33,7 @@ def load_clients(settings: RadiusSettings) -> tuple[RadiusClient, ...]:
     clients = []
     owner_of: dict[bytes, str] = {}
     for client in settings.clients:
-        secret = read_key_file(client.secret_file, least_bytes=LEAST_SECRET_BYTES, least_bits=LEAST_SECRET_BITS)
+        secret = read_secret(client.secret_file)
         other = owner_of.setdefault(secret, client.name)
         if other != client.name:
             raise SharedKeyError(

@@ -19,7 +19,7 @@ from core.settings.model import (
     Settings,
     WebSettings,
 )
-from core.settings.radius import RadiusClientSettings, RadiusSettings
+from core.settings.radius import RadiusClientSettings, RadiusSettings, UpstreamServerSettings, UpstreamSettings
 from core.settings.shared_keys import PpkSettings, SitePeerSettings
 from core.settings.trust import RevocationSettings, TrustedAuthoritySettings
 
@@ -41,6 +41,8 @@ __all__ = [
     "SettingsError",
     "SitePeerSettings",
     "TrustedAuthoritySettings",
+    "UpstreamServerSettings",
+    "UpstreamSettings",
     "WebSettings",
     "load_settings",
 ]

@@ -216,7 +216,14 @@ class GatewaySettings(Section):
 
 
 SignInMethod = Literal[
-    "eap-mschapv2", "eap-tls", "certificate", "certificate+eap-mschapv2", "certificate+eap-tls", "psk"
+    "eap-mschapv2",
+    "eap-tls",
+    "eap-radius",
+    "certificate",
+    "certificate+eap-mschapv2",
+    "certificate+eap-tls",
+    "certificate+eap-radius",
+    "psk",
 ]
 
 
@@ -367,6 +374,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _eap_alone_proves_both_sides(self) -> Settings:
+        if self.gateway.eap_only and self.radius.upstream.servers:
+            raise ValueError("gateway.eap_only lets EAP prove the gateway, and radius.upstream has others do EAP")
         if self.gateway.eap_only and set(self.aaa.eap_methods) != {"tls"}:
             raise ValueError(
                 'gateway.eap_only needs aaa.eap_methods = ["tls"]: a password proves the gateway to nobody, '

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
@@ -33,6 +34,33 @@ class RadiusClientSettings(Section):
         return addresses
 
 
+class UpstreamServerSettings(Section):
+    """A RADIUS server of the company."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9.-]{1,32}$")
+    address: Address
+    port: Port = 1812
+    secret_file: Path
+
+
+class UpstreamSettings(Section):
+    """RADIUS servers of the company, which then have every EAP sign-in; the access rules stay ours."""
+
+    servers: tuple[UpstreamServerSettings, ...] = Field((), max_length=8)
+    """In the order in which they are tried."""
+    timeouts_s: Annotated[tuple[Seconds, ...], Field(min_length=1, max_length=8)] = (1.0, 1.5, 2.5)
+    """Waits for an answer before each repetition and, the last one, before the next server is asked."""
+    dead_time_s: Seconds = 60.0
+    """How long a server that gave no answer is asked after the others."""
+
+    @field_validator("servers")
+    @classmethod
+    def _names_are_unique(cls, servers: tuple[UpstreamServerSettings, ...]) -> tuple[UpstreamServerSettings, ...]:
+        if len({server.name for server in servers}) != len(servers):
+            raise ValueError("each RADIUS server needs a name of its own")
+        return servers
+
+
 class RadiusSettings(Section):
     """The AAA service for other gateways and Wi-Fi; it runs where it has a client."""
 
@@ -50,6 +78,8 @@ class RadiusSettings(Section):
     """Sign-ins under way at a time."""
     conversations_limit_per_client: int = Field(default=1000, ge=1, le=100_000)
     """Of one network access server, so that none takes the others' share."""
+
+    upstream: UpstreamSettings = UpstreamSettings()
 
     @model_validator(mode="after")
     def _clients_are_apart(self) -> RadiusSettings:

@@ -40,7 +40,7 @@ class ClientConfig:
     remote_identity: str
     trust_pem: str
     """The certificates that the gateway's must lead to."""
-    method: Literal["eap-mschapv2", "eap-tls", "pubkey", "psk"]
+    method: Literal["eap-mschapv2", "eap-tls", "eap-ttls", "pubkey", "psk"]
     identity: str
     then: Literal["eap-mschapv2", "eap-tls"] | None = None
     """A second authentication after the first one (RFC 4739)."""
@@ -116,8 +116,9 @@ def strongswan_conf(directory: Path, *, config: ClientConfig | GatewayConfig) ->
     client = config if isinstance(config, ClientConfig) else None
     log_level = config.log_level if isinstance(config, GatewayConfig) else 1
     radius = config.radius if isinstance(config, GatewayConfig) else None
+    more = " eap-radius" if radius else " eap-ttls" if client and client.method == "eap-ttls" else ""
     charon: dict[str, str | Section] = {
-        "load": f"{_PLUGINS}{' eap-radius' if radius else ''} {_ESP_PLUGINS[config.esp]} {_NETWORK_PLUGINS}",
+        "load": f"{_PLUGINS}{more} {_ESP_PLUGINS[config.esp]} {_NETWORK_PLUGINS}",
         "install_virtual_ip": "yes",
         "install_routes": "yes",
         # A dead gateway is noticed in some six seconds instead of three minutes.

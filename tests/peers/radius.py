@@ -126,6 +126,43 @@ def reveal_key(value: bytes, authenticator: bytes, secret: bytes) -> bytes:
     return plain[1 : 1 + plain[0]]
 
 
+def answer_to(
+    request: bytes,
+    code: int,
+    secret: bytes,
+    items: Sequence[Attribute] = (),
+    *,
+    msk: bytes = b"",
+    macs: int = 1,
+    identifier: int | None = None,
+) -> bytes:
+    """What a server answers: Message-Authenticator, the attributes, and keys where there is an MSK."""
+    keys: list[Attribute] = []
+    if msk:
+        half = len(msk) // 2
+        for kind, salt, key in ((RECV_KEY, b"\x80\x01", msk[:half]), (SEND_KEY, b"\x80\x02", msk[half:])):
+            hidden = salt + hide_key(key, salt, request[4:20], secret)
+            keys.append((VENDOR, _MICROSOFT + bytes((kind, 2 + len(hidden))) + hidden))
+    attributes = [*[(MAC, bytes(16))] * macs, *items, *keys]
+    head = bytes((code, request[1] if identifier is None else identifier))
+    head += struct.pack("!H", 20 + len(encode(attributes)))
+    mac = hmac.digest(secret, head + request[4:20] + encode(attributes), "md5")
+    body = encode([*[(MAC, mac)] * macs, *items, *keys])
+    return head + hashlib.md5(head + request[4:20] + body + secret).digest() + body
+
+
+def hide_key(key: bytes, salt: bytes, authenticator: bytes, secret: bytes) -> bytes:
+    """Encrypt an MS-MPPE key (RFC 2548 section 2.4.2), without its salt."""
+    plain = bytes((len(key),)) + key
+    plain += bytes(-len(plain) % 16)
+    hidden, last = b"", authenticator + salt
+    for at in range(0, len(plain), 16):
+        pad = hashlib.md5(secret + last).digest()
+        last = bytes(a ^ b for a, b in zip(plain[at : at + 16], pad, strict=True))
+        hidden += last
+    return hidden
+
+
 class Nas:
     """Carries EAP packets of one peer to a server, as an access point does.
 
