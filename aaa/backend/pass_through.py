@@ -14,7 +14,7 @@ from typing import Protocol
 
 from aaa.backend.conversation import NOT_COUNTED, Desk, ReplyTo
 from aaa.backend.events import BY_RADIUS
-from aaa.backend.identity import limiter_key, user_candidates
+from aaa.backend.identity import limiter_key, vouched_candidates
 from aaa.backend.refusals import TOO_MANY_FAILURES
 from aaa.backend.requests import BROKEN, UNAVAILABLE, DecideSignIn, Proof, Vouched
 from aaa.eap.errors import EapError, MalformedPacket
@@ -36,6 +36,9 @@ _NUMBER = struct.Struct("!I")
 
 class Upstreams(Protocol):
     """The RADIUS servers."""
+
+    domains: frozenset[str]
+    """Those that are ours: there `alice@corp.example` is also `alice`."""
 
     def ask(self, items: Items, eap: bytes, server: int | None, done: Done) -> None:
         """Send an Access-Request; `done` is called once, on the caller's thread."""
@@ -185,7 +188,7 @@ class PassThrough:
 
     def _decide(self, verdict: Verdict, server: str, reply: ReplyTo) -> None:
         """Ask our own rules about whom the server has let in."""
-        candidates = user_candidates(verdict.user_name or self._identity)
+        candidates = vouched_candidates(verdict.user_name or self._identity, self._upstreams.domains)
         user = candidates[-1] if candidates else ""
         vouched = Vouched(
             authority=server,

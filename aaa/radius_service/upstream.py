@@ -47,6 +47,7 @@ class UpstreamThread:
 
     def __init__(self, settings: UpstreamSettings, post: Callable[[Callable[[], None]], None]) -> None:
         self._servers = settings.servers
+        self.domains = frozenset(settings.domains)
         self._post = post
         upstreams = [Upstream(one.name, Secret(read_secret(one.secret_file))) for one in settings.servers]
         self._requester = RadiusRequester(
@@ -88,9 +89,6 @@ class UpstreamThread:
         server = self._servers[index]
         opened = socket.socket(socket.AF_INET if server.address.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
         opened.setblocking(False)
-        # Connected: from any other address or port nothing arrives.
-        with contextlib.suppress(OSError):
-            opened.connect((str(server.address), server.port))
         return opened
 
     def _run(self) -> None:
@@ -136,9 +134,17 @@ class UpstreamThread:
         if not self._requester.receive_datagram(index, data, time.monotonic()):
             _log.debug("no answer of a RADIUS server", server=self.name_of(index), bytes=len(data))
 
-    def _send(self, server: int, data: bytes) -> None:
+    def _send(self, index: int, data: bytes) -> None:
+        server, opened = self._servers[index], self._sockets[index]
+        # What can't be sent is lost, as it may be on the way: the server counts as silent.
         with contextlib.suppress(OSError):
-            self._sockets[server].send(data)
+            try:
+                opened.send(data)
+            except OSError:
+                # Not connected yet, the network has changed, or nobody listened there the last time. On a connected
+                # socket nothing arrives from any other address or port.
+                opened.connect((str(server.address), server.port))
+                opened.send(data)
 
     def _answer(self, done: Done, verdict: Verdict | None) -> None:
         if verdict is None:

@@ -7,13 +7,14 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from core.settings.section import Section
 from core.settings.shared_keys import check_apart
 from core.settings.values import Address, Network, Port, Seconds
 
 MOST_RADIUS_CLIENTS = 1024
+DomainName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,253}$"), AfterValidator(str.lower)]
 
 
 class RadiusClientSettings(Section):
@@ -48,6 +49,8 @@ class UpstreamSettings(Section):
 
     servers: tuple[UpstreamServerSettings, ...] = Field((), max_length=8)
     """In the order in which they are tried."""
+    domains: tuple[DomainName, ...] = Field((), max_length=32)
+    """Those that are ours, `corp.example` or `CORP`: there `alice@corp.example` and `CORP\\alice` are also `alice`."""
     timeouts_s: Annotated[tuple[Seconds, ...], Field(min_length=1, max_length=8)] = (1.0, 1.5, 2.5)
     """Waits for an answer before each repetition and, the last one, before the next server is asked."""
     dead_time_s: Seconds = 60.0

@@ -20,6 +20,7 @@ PEERS = {
     "wpa_supplicant": ("tests/interop/",),
     "eapol_test": ("tests/interop/",),
     "FreeRADIUS": ("tests/interop/",),
+    "FreeRADIUS, as server": ("tests/interop/",),
     "strongSwan, eap-radius": ("tests/interop/",),
     "OpenSSL": ("tests/interop/", "tests/unit/"),
     "pyrad": ("tests/interop/",),

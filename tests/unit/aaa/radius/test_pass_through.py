@@ -35,6 +35,8 @@ RULES = (
 class Company:
     """The RADIUS servers: what they were asked, and what they answer, one after the other."""
 
+    domains = frozenset(("example", "corp.example"))
+
     def __init__(self, *verdicts: Verdict | None) -> None:
         self.verdicts = list(verdicts)
         self.asked: list[tuple[dict[Attribute, bytes], bytes, int | None]] = []
@@ -102,6 +104,25 @@ class TestConversation:
         assert (second[0][Attribute.STATE], second[2]) == (b"state", 1)
         assert second[1][4:] == bytes((EapType.TTLS,)) + b"there"
 
+    def test_an_identity_that_somebody_else_asked_for(self, driver: Driver) -> None:
+        """As it comes by RADIUS: this gateway's own server passes through as well."""
+        company, replies = Company(ACCEPT), list[EapReply]()
+        eap = PassThrough(driver.backend._desk, company, context(), None, os.urandom)
+        eap.begin(response(77, EapType.IDENTITY, b"alice"), replies.append)
+        driver.pump(lambda: bool(replies))
+        assert isinstance(replies[0], EapAccepted)
+        assert company.asked[0][1] == response(77, EapType.IDENTITY, b"alice")
+
+    def test_a_conversation_that_was_closed_hears_nothing_more(self, driver: Driver) -> None:
+        sign_in = SignIn(driver, Company(ACCEPT))
+        sign_in.eap.receive(
+            response(sign_in.replies[0].packet[1], EapType.IDENTITY, b"alice"), sign_in.replies.append
+        )
+        assert sign_in.eap.close() is None
+        driver.run_posted()
+        assert len(sign_in.replies) == 1
+        assert driver.events("sign-in.accept") == []
+
     def test_our_rules_decide_as_well(self, driver: Driver) -> None:
         sign_in = SignIn(driver, Company(ACCEPT))
         done = sign_in.identify()
@@ -155,6 +176,10 @@ class TestRefused:
             (replace(CHALLENGE, eap=success(9)), "radius-refused"),
             (replace(CHALLENGE, eap=b"\x01\x01"), "radius-refused"),
             (replace(ACCEPT, user_name="mallory"), "unknown-user"),
+            # A namesake whom a partner's server vouches for.
+            (replace(ACCEPT, user_name="alice@partner.example"), "unknown-user"),
+            (replace(ACCEPT, user_name="PARTNER\\alice"), "unknown-user"),
+            (replace(ACCEPT, user_name="partner\\alice@corp.example"), "unknown-user"),
             (replace(ACCEPT, user_name="\x00"), "unknown-user"),
         ],
     )

@@ -1,4 +1,4 @@
-"""Known attacks on RADIUS, and where each is tried on the server.
+"""Known attacks on RADIUS, and where each is tried, on the server and on the client.
 
 Names without a path are of this directory, others of `tests`.
 
@@ -28,6 +28,13 @@ Names without a path are of this directory, others of `tests`.
 - sign-ins that are begun and never ended: test_server::TestLimits
 - passwords that are tried out: test_sign_in::TestAbuse
 - what a caller says of itself in a log: test_parts::test_who_calls
+- to the client, an answer from another address, with another identifier or by another server:
+  test_client::TestAnswers::test_from_another_server, test_client::TestAnswers::test_what_is_none
+- to the client, an answer without Message-Authenticator, with two, or a wrong one (CVE-2024-3596):
+  test_client::TestAnswers::test_what_is_none, test_client::TestAnswers::test_every_changed_byte_is_noticed
+- to the client, Access-Reject with EAP-Success, Access-Accept without it or without keys:
+  test_pass_through::TestRefused::test_by_server_or_rules, test_client::TestKeys
+- to the client, a namesake from another domain: test_pass_through::TestRefused::test_by_server_or_rules
 - anything else that is sent: fuzz/test_radius::test_a_campaign_breaks_nothing_and_leaves_nothing
 """
 

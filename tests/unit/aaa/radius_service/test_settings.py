@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,15 @@ from aaa.radius_service.daemon import run
 from core.errors import OstiaryError
 from core.key_files import SharedKeyError
 from core.runtime import Runtime
-from core.settings import GatewaySettings, RadiusClientSettings, RadiusSettings, Settings
+from core.settings import (
+    AaaSettings,
+    GatewaySettings,
+    RadiusClientSettings,
+    RadiusSettings,
+    Settings,
+    UpstreamServerSettings,
+    UpstreamSettings,
+)
 
 GOOD = "kq7Yb2xW9pLmT4sV"
 
@@ -50,6 +58,16 @@ class TestRefused:
     def test_one_port_for_both(self) -> None:
         with pytest.raises(ValidationError, match="must not be the same"):
             RadiusSettings(authentication_port=1812, accounting_port=1812)
+
+    def test_eap_as_the_only_proof_of_the_gateway(self, tmp_path: Path) -> None:
+        """What proves the company's server to the client does not prove the gateway."""
+        server = UpstreamServerSettings(name="company", address=ip_address("10.0.0.9"), secret_file=tmp_path)
+        radius = RadiusSettings(upstream=UpstreamSettings(servers=(server,), domains=("CORP",)))
+        assert radius.upstream.domains == ("corp",)
+        with pytest.raises(ValidationError, match="has others do EAP"):
+            Settings(gateway=GatewaySettings(eap_only=True), aaa=AaaSettings(eap_methods=("tls",)), radius=radius)
+        with pytest.raises(ValidationError, match="name of its own"):
+            UpstreamSettings(servers=(server, server))
 
 
 class TestSecrets:
