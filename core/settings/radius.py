@@ -50,7 +50,7 @@ class UpstreamSettings(Section):
     servers: tuple[UpstreamServerSettings, ...] = Field((), max_length=8)
     """In the order in which they are tried."""
     domains: tuple[DomainName, ...] = Field((), max_length=32)
-    """Those that are ours, `corp.example` or `CORP`: there `alice@corp.example` and `CORP\\alice` are also `alice`."""
+    """Those that are ours, `corp.example` or `CORP`: in them `alice@corp.example` and `CORP\\alice` are `alice`."""
     timeouts_s: Annotated[tuple[Seconds, ...], Field(min_length=1, max_length=8)] = (1.0, 1.5, 2.5)
     """Waits for an answer before each repetition and, the last one, before the next server is asked."""
     dead_time_s: Seconds = 60.0
