@@ -1,4 +1,4 @@
-"""strongSwan and the gateway begin at the same moment what is the same or can't go together (`tests.lab.crossing`)."""
+"""strongSwan and the gateway begin at the same moment what is the same or can't go together: `tests.lab.crossing`."""
 
 from __future__ import annotations
 
