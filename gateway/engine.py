@@ -92,10 +92,18 @@ class Engine:
         self._turn(now)
 
     def remote_moved(self, spi_in: int, remote: IPv4Address | IPv6Address, remote_port: int) -> None:
-        """The data plane heard an authentic packet from a new address."""
+        """The data plane heard an authentic packet from a new address, and has moved that pair there.
+
+        All pairs of the SA go where IKE says that it is now (RFC 7296 section 2.23): the others with this one, or
+        this one back, where the packet was a late one of a pair that has been replaced.
+        """
         session = self.sessions.of_spi(spi_in)
-        if session is not None:
+        if session is None:
+            return
+        child = session.sa.children.get(spi_in)
+        if child is not None and child.is_live:
             session.sa.remote_moved(moved(session.sa.path, str(remote), remote_port))
+        self.sessions.path_changed(session, self._clock())
 
     def expired(self, spi_in: int, *, hard: bool) -> None:
         """The lifetime of a child SA is over, says the data plane."""
@@ -199,6 +207,10 @@ class Engine:
         now = self._clock()
         self._sweep = self._loop.call_later(ACCOUNTING_SWEEP_S, self._sweep_accounting)
         self.sessions.account(now)
+        for session in self.sessions.unconfirmed(now):
+            _log.error("session not confirmed by AAA", session=session.session_id)
+            self._close(session, CloseCause.NOT_CONFIRMED, now)
+        self._turn(now)
         if now >= self._heartbeat_due:
             self._heartbeat_due = now + HEARTBEAT_S
             self._backend.alive(self._reporter.take_counts(self.responder.statistics))
@@ -251,6 +263,8 @@ class Engine:
                 self.sessions.child_started(session, spi_in)
             case events.ChildRefused(_, spi_in, reason, rekeying):
                 self._child_refused(session, spi_in, reason, now, rekeying=rekeying)
+            case events.RekeyRefused(_, reason):
+                _log.warning("IKE SA not rekeyed", session=session.session_id, reason=reason)
             case events.SaRekeyed(_, new):
                 self.sessions.rekeyed(session, new)
             case events.SaEstablished(sa):
@@ -260,7 +274,7 @@ class Engine:
             case events.ChildDeleted(_, spi_in):
                 self.sessions.child_deleted(session, spi_in)
             case events.PathChanged():
-                self.sessions.path_changed(session)
+                self.sessions.path_changed(session, now)
             case events.SaClosed(_, cause):
                 self.sessions.end(session, cause)
                 self.balance.count()

@@ -22,21 +22,31 @@ from aaa.interface import (
     SignInContext,
     TerminateCause,
 )
+from core.rate import TokenBucket
 from core.settings import GatewaySettings
 from gateway.child_sas import ChildSas, SessionChildren
 from gateway.control.change import SessionChange
 from gateway.control.dynamic_authorization import SessionSelector
 from gateway.dataplane.interface import DataPlane
 from gateway.ike import child_lifecycle, sign_in
-from gateway.ike.child import Assignment, Child
+from gateway.ike.child import Assignment, Child, Wish
 from gateway.ike.errors import InternalAddressFailure
 from gateway.ike.events import AssignmentWanted, CloseCause
 from gateway.ike.exchanges import first_child, replace_child
+from gateway.ike.exchanges.child_sa import wished_selectors
 from gateway.ike.path import Path
 from gateway.ike.sa import IkeSa
 from gateway.ike.selectors import TrafficSelector, narrow
 from gateway.pool import Lease, PoolExhausted, Pools
 from gateway.reach import Reach, reach_of
+
+CONFIRMATION_S = 60.0
+"""That AAA has to decide again on a session that has started, before it ends: whoever was put into quarantine since
+the first decision does not go on by it while the database hangs.
+"""
+
+MOVES_PER_S, MOVES_BURST = 2.0, 20.0
+"""Of a session's child SAs. Whoever moves more often is followed with the next sweep of accounting."""
 
 _log = structlog.get_logger(__name__)
 
@@ -52,7 +62,8 @@ _TERMINATE_CAUSE = {
     CloseCause.PROTOCOL_ERROR: TerminateCause.NAS_ERROR,
     CloseCause.CHANGED: TerminateCause.NAS_REQUEST,
     CloseCause.REDIRECTED: TerminateCause.NAS_REQUEST,
-    CloseCause.DATA_PLANE: TerminateCause.NAS_ERROR,
+    CloseCause.NOT_CONFIRMED: TerminateCause.NAS_ERROR,
+    CloseCause.NOT_REKEYED: TerminateCause.NAS_REQUEST,
 }
 
 
@@ -70,10 +81,17 @@ class Session:
     lease: Lease | None = None
     reach: Reach | None = None
     """What it may reach now."""
+    deprived: dict[int, Wish] = field(default_factory=dict)
+    """Of each child SA that had to go because nothing of it may be reached: its lineage, and the client's wish."""
     children: SessionChildren = field(default_factory=SessionChildren)
+    moves: TokenBucket = field(default_factory=lambda: TokenBucket(MOVES_PER_S, MOVES_BURST, 0.0))
+    has_to_move: bool = False
+    """Its child SAs are not yet where IKE is."""
     next_interim: float = 0.0
     """When accounting is due next, monotonic seconds."""
     started: bool = False
+    confirm_by: float | None = None
+    """Until when AAA has to have confirmed the start, monotonic seconds; None once it has."""
     resumes: str = ""
     """The id of the session that it goes on with, by a ticket."""
 
@@ -188,7 +206,20 @@ class Sessions:
         return 0
 
     def install(self, session: Session, child: Child, now: float, *, outbound: bool) -> None:
-        """Have the data plane carry a child SA."""
+        """Have the data plane carry a child SA.
+
+        Args:
+            session: whose.
+            child: which.
+            now: monotonic seconds.
+            outbound: send on it at once, and not when its peer is ready; where it follows none that is still there,
+                that is done in any case.
+        """
+        outbound = outbound or not any(
+            other.lineage == child.lineage
+            for one in (session, *self.others_of(session))
+            for other in one.sa.children.values()
+        )
         failure = self._child_sas.install(session.sa, session.children, child, outbound=outbound)
         if failure is None:
             self._by_spi[child.spi_in] = session
@@ -202,7 +233,7 @@ class Sessions:
         if access is None or (lease is None and not access.peer_networks):
             sa.close(CloseCause.PROTOCOL_ERROR, now)
             return
-        session.started = True
+        session.started, session.confirm_by = True, now + CONFIRMATION_S
         self._started += 1
         session.next_interim = now + access.interim_interval_s
         sa.limit_session(access.session_lifetime_s, now)
@@ -221,6 +252,7 @@ class Sessions:
         )
 
         def answered(refusal: Refusal | None) -> None:
+            session.confirm_by = None
             if refusal is not None:
                 refused(session, refusal)
 
@@ -266,14 +298,23 @@ class Sessions:
         return self._child_sas.last_in_s(session.children)
 
     def account(self, now: float) -> None:
-        """Send the interim records that are due."""
+        """Send the interim records that are due; move child SAs that could not be moved at once."""
         for session in self._by_sa.values():
+            if session.has_to_move:
+                self.path_changed(session, now)
             if session.started and now >= session.next_interim and session.access is not None:
                 session.next_interim = now + session.access.interim_interval_s
                 self._backend.session_updated(self._usage(session))
 
-    def path_changed(self, session: Session) -> None:
+    def unconfirmed(self, now: float) -> list[Session]:
+        """Those that have started, and have waited for too long to hear whether they may."""
+        return [one for one in self._by_sa.values() if one.confirm_by is not None and now >= one.confirm_by]
+
+    def path_changed(self, session: Session, now: float) -> None:
         """IKE saw the peer at a new address, or came to a new address of ours: its ESP goes there as well."""
+        session.has_to_move = not session.moves.take(now)
+        if session.has_to_move:
+            return
         self._child_sas.move(session.sa, session.children)
 
     def child_started(self, session: Session, spi_in: int) -> None:
@@ -316,20 +357,29 @@ class Sessions:
             return
         if sa.assignment is not None and sa.assignment.networks == reach.networks:
             return
-        reached_nothing = sa.assignment is not None and not sa.assignment.networks
         self._child_sas.restrict(sa, tuple(map(TrafficSelector.from_network, reach.networks)))
-        replace_child.reassign(sa, _assignment(session, access, reach, 0), now)
-        if reached_nothing and not any(child.is_live for child in sa.children.values()):
+        assignment = _assignment(session, access, reach, sa.assignment.lineage if sa.assignment is not None else 0)
+        live = {child.lineage: child.wish for child in sa.children.values() if child.is_live}
+        session.deprived = {lineage: wish for lineage, wish in session.deprived.items() if lineage not in live}
+        was_deprived = any(any(wished_selectors(assignment, wish)) for wish in session.deprived.values())
+        session.deprived.update(
+            (lineage, wish) for lineage, wish in live.items() if not any(wished_selectors(assignment, wish))
+        )
+        replace_child.reassign(sa, assignment, now)
+        if was_deprived:
             # There is no child SA left to make room for one, and no client waits to be offered one.
             sa.close(CloseCause.CHANGED, now)
 
     def is_short_of(self, session: Session) -> bool:
-        """Whether the session may reach more than any of its child SAs does."""
-        allowed = session.reach.networks if session.reach is not None else ()
-        selectors = [selector for child in session.sa.children.values() for selector in child.local_selectors]
-        families = {selector.version for selector in selectors}
-        wanted = tuple(TrafficSelector.from_network(n) for n in allowed if n.version in families)
-        return set(narrow(wanted, tuple(selectors))) != set(narrow(wanted, wanted))
+        """Whether a child SA reaches less than the session may, of what the client asked for with it."""
+        assignment, children = session.sa.assignment, session.sa.children.values()
+        if assignment is None:
+            return False
+        for child in children:
+            _, wished = wished_selectors(assignment, child.wish)
+            if child.is_live and set(narrow(wished, child.local_selectors)) != set(wished):
+                return True
+        return False
 
     # --- Going down -----------------------------------------------------------------------------------------
 

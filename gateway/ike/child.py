@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import NamedTuple
 
 from gateway.ike.keymat import ChildKeys
 from gateway.ike.proposals import ChildSuite
-from gateway.ike.selectors import TrafficSelector
+from gateway.ike.selectors import ANYTHING, TrafficSelector
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +21,8 @@ class Assignment:
     networks: tuple[IPv4Network | IPv6Network, ...]
     dns: tuple[IPv4Address | IPv6Address, ...]
     lineage: int = 0
-    """Of the first child SA; 0 for one of its own. A client that signs in anew before it lets go of its old SA has
-    both with the same addresses, so the two child SAs must be one lineage to the data plane.
+    """Of the first child SA, whenever that is made; 0 for one of its own. A client that signs in anew before it lets
+    go of its old SA has both with the same addresses, so the two child SAs must be one lineage to the data plane.
     """
     dns_domains: tuple[str, ...] = ()
     """What the DNS servers are to be asked for, lower-case A-labels; empty for everything."""
@@ -34,6 +35,18 @@ class Assignment:
     def has_addresses(self) -> bool:
         """Whether there is anything for a child SA to be from."""
         return self.virtual_ipv4 is not None or self.virtual_ipv6 is not None or bool(self.peer_networks)
+
+
+class Wish(NamedTuple):
+    """The selectors that a peer asked for with a child SA, before they were narrowed to what it is assigned."""
+
+    remote: tuple[TrafficSelector, ...] = ANYTHING
+    """Its own side."""
+    local: tuple[TrafficSelector, ...] = ANYTHING
+    """Behind the gateway."""
+
+
+EVERYTHING = Wish()
 
 
 class ChildState(Enum):
@@ -62,6 +75,8 @@ class Child:
     """The client's virtual addresses."""
     lineage: int
     """The same number for all child SAs that follow one another."""
+    wish: Wish = EVERYTHING
+    """The peer's, now or with one before it: when it may reach more, it is to have so much of that."""
     initiated: bool = False
     """The exchange that made it was ours: then the initiator's direction of the keys is our outbound one."""
     confirmed: bool = True

@@ -32,7 +32,8 @@ class CloseCause(Enum):
     HALF_OPEN_TIMEOUT = "the client did not go on with the handshake"
     PROTOCOL_ERROR = "the client broke the protocol"
     CHANGED = "the session may reach more, and the client took no new child SA"
-    DATA_PLANE = "the data plane could not carry it"
+    NOT_CONFIRMED = "its start could not be confirmed in time"
+    NOT_REKEYED = "the client did not let its keys be renewed"
 
 
 @dataclass(slots=True)
@@ -136,6 +137,14 @@ class ChildRefused:
 
 
 @dataclass(slots=True)
+class RekeyRefused:
+    """The peer does not let us rekey the IKE SA; it is asked again, and the SA ends if that goes on for too long."""
+
+    sa: IkeSa
+    reason: str
+
+
+@dataclass(slots=True)
 class SaEstablished:
     """The peer is in."""
 
@@ -211,6 +220,7 @@ Event = (
     | ChildReady
     | ChildStarted
     | ChildRefused
+    | RekeyRefused
     | SaEstablished
     | SaRekeyed
     | ChildDeleted

@@ -80,6 +80,10 @@ class TrafficSelector:
 
 
 MAX_SELECTORS = 32
+ANYTHING = (
+    TrafficSelector(TS_IPV4_ADDR_RANGE, 0, 0, 65535, 0, 2**32 - 1),
+    TrafficSelector(TS_IPV6_ADDR_RANGE, 0, 0, 65535, 0, 2**128 - 1),
+)
 
 
 def parse_selectors(data: bytes) -> tuple[TrafficSelector, ...]:

@@ -2,6 +2,11 @@
 
 The bytes hold keys: whoever stores them encrypts them. Times are kept as seconds from the moment of the
 snapshot, for a monotonic clock means nothing to another process. ESP counters belong to the data plane.
+
+In it are keys, suites, SPIs, windows and cached answers, path, NAT and MOBIKE state, what the peer is and can do, the
+child SAs that are live, and how long the session may last. Not in it are what belongs to the session (its assignment:
+whoever restores an SA sets that), what a ticket would be made of, our exchanges that wait for their turn, and child
+SAs that were replaced and wait for their removal. Nothing stores snapshots yet: no process takes over from another.
 """
 
 from __future__ import annotations
@@ -11,7 +16,7 @@ from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from typing import Any
 
-from gateway.ike.child import Child
+from gateway.ike.child import Child, Wish
 from gateway.ike.config import ResponderConfig
 from gateway.ike.constants import Encr, Group, Integ, Prf
 from gateway.ike.errors import InvalidSyntax
@@ -28,7 +33,7 @@ from gateway.ike.states import State
 from gateway.ike.timers import Timer
 from gateway.ike.window import Answered
 
-VERSION = 4
+VERSION = 5
 _SPI_BYTES = 8
 _KEY_FIELDS = ("d", "ai", "ar", "ei", "er", "pi", "pr")
 
@@ -154,6 +159,7 @@ def _child_record(child: Child) -> dict[str, Any]:
         "keys": [key.hex() for key in (keys.encr_i, keys.integ_i, keys.encr_r, keys.integ_r)],
         "local": selectors_to_bytes(child.local_selectors).hex(),
         "remote": selectors_to_bytes(child.remote_selectors).hex(),
+        "wish": [selectors_to_bytes(side).hex() for side in child.wish],
         "lineage": child.lineage,
         "initiated": child.initiated,
     }
@@ -162,6 +168,7 @@ def _child_record(child: Child) -> dict[str, Any]:
 def _child(record: dict[str, Any]) -> Child:
     encr, key_bits, integ, esn = record["suite"]
     group, *additional = map(Group, record["key_exchange"]) if record["key_exchange"] else (None,)
+    remote_wish, local_wish = (parse_selectors(bytes.fromhex(side)) for side in record["wish"])
     suite = ChildSuite(Encr(encr), key_bits, Integ(integ), bool(esn), group, tuple(additional))
     return Child(
         spi_in=_number(record["spi_in"]),
@@ -171,6 +178,7 @@ def _child(record: dict[str, Any]) -> Child:
         local_selectors=parse_selectors(bytes.fromhex(record["local"])),
         remote_selectors=parse_selectors(bytes.fromhex(record["remote"])),
         lineage=_number(record["lineage"]),
+        wish=Wish(remote_wish, local_wish),
         initiated=bool(record["initiated"]),
     )
 

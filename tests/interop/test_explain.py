@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 import pytest
+from cryptography import x509
 
 from aaa.handshakes import HandshakeFilter, recent_handshakes
 from aaa.models import HandshakeRecord
@@ -193,6 +194,20 @@ def test_wrong_password(ostiary: Ostiary, site: Site, clients: Clients, laptop: 
     assert row.identity == "alice"
     assert any("EAP response MSCHAPv2" in what for _, what in row.timeline)
     assert ostiary.command_json("gateway", "explain", row.sign_in_id)[0]["explanation"] == row.explanation
+
+
+def test_another_eap_method(ostiary: Ostiary, site: Site, clients: Clients, laptop: Laptop) -> None:
+    since = utc_now()
+    assert not clients.eap_mschapv2(site.client, laptop, authentication="eap-ttls").initiate().ok
+    row = assert_explained(ostiary, since, "no-common-method", "eap", "here it is EAP-MSCHAPV2 (26), EAP-TLS (13)")
+    assert any("Nak" in what for _, what in row.timeline)
+
+
+def test_certificate_of_another_authority(ostiary: Ostiary, site: Site, clients: Clients, laptop: Laptop) -> None:
+    since, name = utc_now(), laptop.host_name
+    stranger = LabAuthority.root("someone else").issue(name, [x509.DNSName(name)], usage="client")
+    assert not clients.certificate(site.client, laptop, stranger).initiate().ok
+    assert_explained(ostiary, since, "untrusted-certificate", "client-certificate", "None of our CAs signed")
 
 
 def test_no_address_left(ostiary: Ostiary, site: Site, clients: Clients, enrolment: Enrolment) -> None:

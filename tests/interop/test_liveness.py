@@ -102,14 +102,21 @@ def test_killed_clients_are_cleared_and_their_addresses_given_again(
 
 
 def test_reconnect_of_a_killed_client(ostiary: Ostiary, site: Site, clients: Clients, laptop: Laptop) -> None:
-    """INITIAL_CONTACT clears what the dead client left behind, without waiting for DPD."""
+    """INITIAL_CONTACT clears what the dead client left behind, without waiting for DPD; the address is the same."""
     first = clients.eap_mschapv2(site.client, laptop)
-    first.connect()
+    before = first.connect()
+    left_behind = ostiary.live_session(laptop.device_id)
     first.kill()
     second = clients.eap_mschapv2(site.client, laptop)
-    second.connect()
+    after = second.connect()
+    assert "N(INIT_CONTACT)" in after.output
     use_tunnel(second)
-    wait_for(lambda: len(ostiary.sessions(live=True)) == 1, 2.0, "the end of the first session")
+    ended = ostiary.wait_for_session(
+        lambda row: row.id == left_behind.id and row.ended_at is not None, "that the first client left behind", 2.0
+    )
+    assert ended.terminate_cause == "NAS_REQUEST"
+    assert after.virtual_ipv4 == before.virtual_ipv4
+    assert ostiary.live_session(laptop.device_id).id != left_behind.id
     second.terminate()
 
 
@@ -125,6 +132,22 @@ def test_stopping_gateway_says_goodbye(ostiary: Ostiary, site: Site, clients: Cl
 
     ostiary.start()
     client.connect()
+    use_tunnel(client)
+    client.terminate()
+
+
+def test_a_client_is_told_that_its_sa_was_lost(
+    ostiary: Ostiary, site: Site, clients: Clients, laptop: Laptop
+) -> None:
+    """INVALID_IKE_SPI comes in the clear: strongSwan sees it, believes nothing, and comes back when it gives up."""
+    client = clients.eap_mschapv2(site.client, laptop, dpd_delay_s=1, child_options={"dpd_action": "restart"})
+    client.connect()
+    ostiary.kill()
+    ostiary.start()
+    client.wait_for_log(r"payload type NOTIFY was not encrypted", 8.0)
+    client.wait_for_log(r"giving up after 3 retransmits", 8.0)
+    ostiary.live_session(laptop.device_id)
+    wait_for(lambda: len(client.list_sas()) == 1 or None, 5.0, "the end of the lost SA")
     use_tunnel(client)
     client.terminate()
 

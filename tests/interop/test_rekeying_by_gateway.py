@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 
@@ -11,6 +12,7 @@ from tests.interop.clients import Clients, leave, use_tunnel
 from tests.interop.pinging import pinging
 from tests.lab.enrolment import Laptop
 from tests.lab.ostiary import Ostiary, TomlValue
+from tests.lab.processes import wait_for
 from tests.lab.topology import Site
 
 pytestmark = pytest.mark.interop
@@ -36,7 +38,11 @@ def test_by_itself(ostiary: Ostiary, site: Site, clients: Clients, laptop: Lapto
         time.sleep(WATCHED_S)
     log = client.log()
     assert log.count("CHILD_SA closed") >= FEWEST_REKEYINGS
-    assert log.count("IKE_SA gateway") >= FEWEST_REKEYINGS
+    assert len(re.findall(r"IKE_SA gateway\[\d+\] rekeyed", log)) >= FEWEST_REKEYINGS
+    # Nothing of that was the client's.
+    assert "generating CREATE_CHILD_SA request" not in log
+    suites = wait_for(lambda: [sa.esp_suite for sa in client.list_sas() if sa.child_count], 5.0, "child SAs")
+    assert all(("CURVE_25519" in suite) == ("x25519" in esp_proposals) for suite in suites)
     use_tunnel(client)
     assert ostiary.live_session(laptop.device_id).id == session.id
     leave(client, ostiary, laptop)

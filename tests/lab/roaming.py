@@ -10,11 +10,10 @@ What it leaves goes down, as when somebody walks out of the office.
 from __future__ import annotations
 
 from tests.lab.namespaces import Namespace, default_route, link
-from tests.lab.topology import CLIENT_IPV4, CLIENT_IPV6, NAT_IPV4, Site
+from tests.lab.topology import CLIENT_IPV4, CLIENT_IPV6, CLIENT_NEXT_HOP_IPV6, NAT_IPV4, Site
 
 WIFI_IPV4 = "203.0.113.2"
 NEXT_HOPS = {"eth0": "198.51.100.1", "wifi": "203.0.113.1", "phone": "192.168.78.1"}
-NEXT_HOP_IPV6 = "2001:db8:1::1"
 SEEN_AS = {"eth0": (CLIENT_IPV4, CLIENT_IPV6), "wifi": (WIFI_IPV4,), "phone": (NAT_IPV4,)}
 """The addresses that the gateway may see."""
 
@@ -47,13 +46,14 @@ class Roamer:
         client, old, self.uses = self.namespace, self.uses, device
         if old == device:
             return SEEN_AS[device]
+        # The old one first: a client that tries IPv6 in between may find its routes gone with the link.
+        client.ip("link", "set", old, "down")
         client.ip("link", "set", device, "up")
         client.ip("route", "replace", "default", "via", NEXT_HOPS[device])
-        client.ip("link", "set", old, "down")
         if device == "eth0":
             # With the link, its IPv6 address and route had gone.
             client.ip("address", "replace", f"{CLIENT_IPV6}/64", "dev", "eth0", "nodad")
-            client.ip("-6", "route", "replace", "default", "via", NEXT_HOP_IPV6)
+            client.ip("-6", "route", "replace", "default", "via", CLIENT_NEXT_HOP_IPV6)
         return SEEN_AS[device]
 
     def lose_ipv4(self) -> str:
@@ -79,4 +79,4 @@ class Roamer:
         client.ip("address", "replace", f"{CLIENT_IPV6}/64", "dev", "eth0", "nodad")
         for version in ("-4", "-6"):
             client.ip(version, "route", "delete", "default", check=False)
-        default_route(client, NEXT_HOPS["eth0"], NEXT_HOP_IPV6)
+        default_route(client, NEXT_HOPS["eth0"], CLIENT_NEXT_HOP_IPV6)

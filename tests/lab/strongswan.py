@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from tests.lab.namespaces import Namespace
 from tests.lab.processes import LabError, Process, wait_for
@@ -216,21 +216,21 @@ class StrongSwanClient(StrongSwan):
     def __init__(self, namespace: Namespace, config: ClientConfig, directory: Path) -> None:
         super().__init__(namespace, config, directory)
 
-    def initiate(self, timeout_s: float = 15.0) -> InitiateResult:
-        """Connect; a refusal is a result, not an error."""
+    def initiate(self, timeout_s: float = 15.0, *, child: str = CHILD) -> InitiateResult:
+        """Connect, or begin a child SA of an IKE SA that is up; a refusal is a result, not an error."""
         started = time.monotonic()
         result = self._swanctl(
-            "--initiate", "--child", CHILD, "--timeout", str(int(timeout_s)), timeout_s=timeout_s + 5
+            "--initiate", "--child", child, "--timeout", str(int(timeout_s)), timeout_s=timeout_s + 5
         )
         return InitiateResult(result.returncode == 0, result.stdout, time.monotonic() - started)
 
-    def connect(self, timeout_s: float = 15.0) -> InitiateResult:
-        """Connect.
+    def connect(self, timeout_s: float = 15.0, *, child: str = CHILD) -> InitiateResult:
+        """The same, where it has to succeed.
 
         Raises:
             LabError: the gateway refused or did not answer; the message holds the client's log.
         """
-        result = self.initiate(timeout_s)
+        result = self.initiate(timeout_s, child=child)
         if not result.ok:
             raise LabError(f"no connection:\n{result.output}")
         return result
@@ -251,6 +251,10 @@ class StrongSwanClient(StrongSwan):
         """
         return self._rekey("--ike", CONNECTION, lambda sa: sa.spis, timeout_s)
 
+    def begin_rekeying(self, what: Literal["child", "ike"]) -> None:
+        """Have the client begin to rekey, and wait for nothing."""
+        self._swanctl("--rekey", f"--{what}", {"child": CHILD, "ike": CONNECTION}[what])
+
     def _rekey(self, option: str, name: str, identity: Callable[[SaView], str], timeout_s: float) -> SaView:
         [before] = self.list_sas()
         self._swanctl("--rekey", option, name)
@@ -262,6 +266,12 @@ class StrongSwanClient(StrongSwan):
             return sas[0]
 
         return wait_for(renewed, timeout_s, f"{name}, rekeyed by the client\n{self.log()[-4000:]}", interval_s=0.05)
+
+    def terminate_child(self, timeout_s: float = 10.0, *, child: str = CHILD) -> str:
+        """Delete the child SA and keep the IKE SA; what swanctl printed."""
+        return self._swanctl(
+            "--terminate", "--child", child, "--timeout", str(int(timeout_s)), timeout_s=timeout_s + 5
+        ).stdout
 
     def terminate(self, timeout_s: float = 10.0) -> str:
         """Disconnect with a Delete; what swanctl printed."""

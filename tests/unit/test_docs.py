@@ -6,15 +6,17 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import get_args
 
 import click
 import pytest
+from pydantic import BaseModel
 
 from aaa.eap.errors import FailureCode
 from core.cli import root
-from core.settings import load_settings
+from core.settings import Settings, load_settings
 from gateway.ike.errors import ChildSaNotFound, IkeError, InvalidKePayload, NoAdditionalSas, StateNotFound
 from gateway.ike.states import mermaid
 from pki.errors import RefusalCode
@@ -27,6 +29,9 @@ _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _CODE = re.compile(r"`([^`]+)`")
+_TWO_CELLS = re.compile(r"^\| ([^|]+) \| ([^|]+) \|", re.MULTILINE)
+TABLES = {"pools", "site_peers", "ppks", "rules", "trusted_authorities"}
+"""Settings that are lists of tables; the page has a table for each."""
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -106,6 +111,45 @@ def test_printed_settings_are_accepted(tmp_path: Path) -> None:
         file = tmp_path / f"{number}.toml"
         file.write_text(block, encoding="utf-8")
         load_settings(file)
+
+
+def settings_of(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, object]]:
+    """Section, key and default of each setting that is no section of its own, nor a list of tables."""
+    for key, info in section.model_fields.items():
+        default = info.get_default(call_default_factory=True)
+        if isinstance(default, BaseModel):
+            yield from settings_of(type(default), f"{prefix}.{key}".lstrip("."))
+        elif not TABLES & {key}:
+            yield prefix, key, default
+
+
+def shown(default: object) -> list[str]:
+    """How a default stands in the table, between backticks; nothing where the table says it in words."""
+    match default:
+        case bool():
+            return [str(default).lower()]
+        case int() | float():
+            return [f"{default:g}" if default < 1e6 else f"{default:.0f}"]
+        case str() | IPv4Address():
+            return [str(default)]
+        case _:
+            return []
+
+
+def test_every_setting_is_explained_with_its_default() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    found = list(settings_of(Settings))
+    assert len(found) > 60
+    for section, key, default in found:
+        part = page.partition(f"### `[{section}]`\n")[2].partition("\n### ")[0] if section else page
+        (keys, defaults) = next(
+            (tuple(map(_CODE.findall, cells)) for cells in _TWO_CELLS.findall(part) if f"`{key}`" in cells[0]),
+            ([], []),
+        )
+        assert key in keys, f"{section}.{key}"
+        if shown(default):
+            assert len(keys) == len(defaults) or len(keys) == 1, f"{section}.{key}"
+            assert defaults[keys.index(key)] == shown(default)[0], f"{section}.{key}"
 
 
 def subclasses(error: type[IkeError]) -> Iterator[type[IkeError]]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.ike.child import Assignment
+from gateway.ike.child import Assignment, Wish
+from gateway.ike.constants import PayloadType
 from gateway.ike.errors import InvalidSyntax, TsUnacceptable
+from gateway.ike.message import Payloads
+from gateway.ike.payloads.ke import KeyExchange
 from gateway.ike.payloads.security_association import Proposal
-from gateway.ike.selectors import TrafficSelector, narrow
+from gateway.ike.selectors import ANYTHING, TrafficSelector, narrow
 
 NONCE_BYTES = 32
 MIN_NONCE_BYTES = 16
@@ -21,6 +24,12 @@ def checked_nonce(nonce: bytes) -> bytes:
     if not MIN_NONCE_BYTES <= len(nonce) <= MAX_NONCE_BYTES:
         raise InvalidSyntax("length of the nonce")
     return nonce
+
+
+def key_exchange_if_any(payloads: Payloads) -> KeyExchange | None:
+    """The KE payload of a CREATE_CHILD_SA that has one; raises InvalidSyntax."""
+    body = payloads.first(PayloadType.KE)
+    return KeyExchange.parse(body) if body is not None else None
 
 
 def own_selectors(assignment: Assignment) -> Selectors:
@@ -64,3 +73,16 @@ def narrow_selectors(
         asked = ", ".join(str(s) for s in (*remote_asked, *local_asked))
         raise TsUnacceptable(f"nothing is left of the selectors {asked}")
     return remote, local
+
+
+def wished_selectors(assignment: Assignment, wish: Wish) -> tuple[Selectors, Selectors]:
+    """All that a peer may have now of what it once asked for; as `narrow_selectors`, or empty."""
+    try:
+        return narrow_selectors(assignment, *wish)
+    except TsUnacceptable:
+        return (), ()
+
+
+def joined(before: Wish, now: Wish) -> Wish:
+    """The wish of a peer that rekeys, and may repeat no more of the earlier one than it has got."""
+    return Wish(*(narrow((*old, *new), ANYTHING) for old, new in zip(before, now, strict=True)))

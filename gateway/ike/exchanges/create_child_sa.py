@@ -9,17 +9,19 @@ sections 2.8 and 2.25.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from gateway.ike import child_lifecycle, handover
 from gateway.ike.admission import admit
 from gateway.ike.channel import OutPayloads
-from gateway.ike.child import Child, ChildState
+from gateway.ike.child import Assignment, Child, ChildState, Wish
 from gateway.ike.constants import ExchangeType, NotifyType, PayloadType, ProtocolId
 from gateway.ike.crypto import key_exchange
 from gateway.ike.errors import (
     ChildSaNotFound,
     IkeError,
+    InvalidSyntax,
     NoAdditionalSas,
     TemporaryFailure,
     TsUnacceptable,
@@ -27,7 +29,10 @@ from gateway.ike.errors import (
 from gateway.ike.exchanges import rekey_ike
 from gateway.ike.exchanges.child_sa import (
     NONCE_BYTES,
+    Selectors,
     checked_nonce,
+    joined,
+    key_exchange_if_any,
     narrow_selectors,
 )
 from gateway.ike.exchanges.ike_followup_ke import Unfinished, wait_for
@@ -37,7 +42,7 @@ from gateway.ike.message import Payloads
 from gateway.ike.payloads.ke import KeyExchange
 from gateway.ike.payloads.notify import Notify
 from gateway.ike.payloads.security_association import Proposal, parse_proposals, proposals_to_bytes
-from gateway.ike.proposals import choose_child
+from gateway.ike.proposals import ChildSuite, choose_child
 from gateway.ike.selectors import parse_selectors, selectors_to_bytes
 from gateway.ike.states import State
 
@@ -104,19 +109,63 @@ def _check_place(sa: IkeSa, old: Child | None) -> None:
         raise TemporaryFailure(f"{limit} child SAs that were replaced are to be deleted first")
 
 
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    """What both sides have agreed on for the new child SA."""
+
+    old: Child | None
+    """The one whose place it takes."""
+    assignment: Assignment
+    """By which the selectors were narrowed."""
+    suite: ChildSuite
+    spi_in: int
+    spi_out: int
+    wish: Wish
+    remote: Selectors
+    local: Selectors
+    nonce_i: bytes
+    nonce_r: bytes
+    shared: bytes = field(repr=False)
+    secrets: tuple[bytes, ...] = field(default=(), repr=False)
+    """Of the additional key exchanges."""
+
+
 def _answer(sa: IkeSa, payloads: Payloads, proposals: tuple[Proposal, ...], old: Child | None, now: float) -> None:
-    keys, assignment = sa.keys, sa.assignment
+    """Make the new child SA and answer, or begin to."""
     _check_place(sa, old)
-    if keys is None or assignment is None:
+    accepted, answer = _agree(sa, payloads, proposals, old)
+    if not accepted.suite.additional:
+        _make(sa, accepted, ExchangeType.CREATE_CHILD_SA, answer)
+        return
+
+    def dropped() -> None:
+        sa.owner.free_child_spi(accepted.spi_in)
+
+    def complete(secrets: tuple[bytes, ...], last_answer: OutPayloads, now: float) -> None:
+        try:
+            _check_place(sa, old)
+            if sa.assignment is not accepted.assignment:
+                raise TemporaryFailure("what may be reached has changed meanwhile")
+        except IkeError:
+            dropped()
+            raise
+        _make(sa, replace(accepted, secrets=secrets), ExchangeType.IKE_FOLLOWUP_KE, last_answer)
+
+    unfinished = Unfinished(accepted.suite.additional, rekeys_ike=False, complete=complete, dropped=dropped)
+    sa.respond(ExchangeType.CREATE_CHILD_SA, [*answer, wait_for(sa, unfinished, now)])
+
+
+def _agree(
+    sa: IkeSa, payloads: Payloads, proposals: tuple[Proposal, ...], old: Child | None
+) -> tuple[_Accepted, list[tuple[PayloadType, bytes]]]:
+    """Suite, selectors and keys, and the answer that says so; raises as `handle_request` does."""
+    assignment = sa.assignment
+    if assignment is None:
         raise TsUnacceptable("the session has no addresses")
     nonce_i, nonce_r = checked_nonce(payloads.require(PayloadType.NONCE)), sa.random(NONCE_BYTES)
-    ke_body = payloads.first(PayloadType.KE)
-    ke = KeyExchange.parse(ke_body) if ke_body is not None else None
-    remote, local = narrow_selectors(
-        assignment,
-        parse_selectors(payloads.require(PayloadType.TSI)),
-        parse_selectors(payloads.require(PayloadType.TSR)),
-    )
+    ke = key_exchange_if_any(payloads)
+    wish = Wish(*(parse_selectors(payloads.require(kind)) for kind in (PayloadType.TSI, PayloadType.TSR)))
+    remote, local = narrow_selectors(assignment, *wish)
     spi_in = sa.owner.new_child_spi()
     answer: list[tuple[PayloadType, bytes]] = []
     shared = b""
@@ -138,51 +187,62 @@ def _answer(sa: IkeSa, payloads: Payloads, proposals: tuple[Proposal, ...], old:
         (PayloadType.TSI, selectors_to_bytes(remote)),
         (PayloadType.TSR, selectors_to_bytes(local)),
     ]
+    accepted = _Accepted(old, assignment, suite, spi_in, spi_out, wish, remote, local, nonce_i, nonce_r, shared)
+    return accepted, answer
 
-    def make(secrets: tuple[bytes, ...], exchange: ExchangeType, answer: OutPayloads) -> None:
-        child = Child(
-            spi_in=spi_in,
-            spi_out=spi_out,
-            suite=suite,
-            keys=derive_child_keys(sa.suite, suite, keys.d, nonce_i, nonce_r, shared, secrets),
-            local_selectors=local,
-            remote_selectors=remote,
-            lineage=old.lineage if old is not None else sa.owner.new_lineage(),
-            confirmed=old is None,
-        )
-        message_id = sa.peer.current
 
-        def installed(now: float) -> None:
-            if old is not None:
-                old.replaced_by = child.spi_in
-                rival = _own_rekeying_of(sa, old)
-                if rival is not None:
-                    rival.crossed_by = min(nonce_i, nonce_r), child
-            sa.respond(exchange, answer, message_id)
-
-        def failed(error: IkeError, now: float) -> None:
-            notify = Notify(error.notify or NotifyType.TEMPORARY_FAILURE, error.data)
-            sa.respond(exchange, [(PayloadType.NOTIFY, notify.to_bytes())], message_id)
-
-        child_lifecycle.install(sa, child, outbound=old is None, installed=installed, failed=failed)
-
-    def complete(secrets: tuple[bytes, ...], last_answer: OutPayloads, now: float) -> None:
-        try:
-            _check_place(sa, old)
-            if sa.assignment is not assignment:
-                raise TemporaryFailure("what may be reached has changed meanwhile")
-        except IkeError:
-            sa.owner.free_child_spi(spi_in)
-            raise
-        make(secrets, ExchangeType.IKE_FOLLOWUP_KE, last_answer)
-
-    if not suite.additional:
-        make((), ExchangeType.CREATE_CHILD_SA, answer)
-        return
-    unfinished = Unfinished(
-        suite.additional, rekeys_ike=False, complete=complete, dropped=lambda: sa.owner.free_child_spi(spi_in)
+def _make(sa: IkeSa, accepted: _Accepted, exchange: ExchangeType, answer: OutPayloads) -> None:
+    """The new child SA; the answer goes out once the data plane carries it."""
+    old, keys = accepted.old, sa.keys
+    if keys is None:
+        raise InvalidSyntax("no keys")
+    child = Child(
+        spi_in=accepted.spi_in,
+        spi_out=accepted.spi_out,
+        suite=accepted.suite,
+        keys=derive_child_keys(
+            sa.suite,
+            accepted.suite,
+            keys.d,
+            accepted.nonce_i,
+            accepted.nonce_r,
+            accepted.shared,
+            accepted.secrets,
+        ),
+        local_selectors=accepted.local,
+        remote_selectors=accepted.remote,
+        lineage=old.lineage if old is not None else _new_lineage(sa, accepted.assignment),
+        wish=joined(old.wish, accepted.wish) if old is not None else accepted.wish,
+        confirmed=old is None,
     )
-    sa.respond(ExchangeType.CREATE_CHILD_SA, [*answer, wait_for(sa, unfinished, now)])
+    message_id = sa.peer.current
+
+    def installed(now: float) -> None:
+        if old is not None:
+            old.replaced_by = child.spi_in
+            rival = _own_rekeying_of(sa, old)
+            if rival is not None:
+                rival.crossed_by = min(accepted.nonce_i, accepted.nonce_r), child
+        sa.respond(exchange, answer, message_id)
+
+    def failed(error: IkeError, now: float) -> None:
+        notify = Notify(error.notify or NotifyType.TEMPORARY_FAILURE, error.data)
+        sa.respond(exchange, [(PayloadType.NOTIFY, notify.to_bytes())], message_id)
+
+    child_lifecycle.install(
+        sa,
+        child,
+        # What follows another pair is not sent on before the peer is known to have it.
+        outbound=old is None and child.lineage != accepted.assignment.lineage,
+        installed=installed,
+        failed=failed,
+    )
+
+
+def _new_lineage(sa: IkeSa, assignment: Assignment) -> int:
+    """Of a child SA that is not rekeyed: that of the SA which the peer has signed in anew for, once, where it has."""
+    taken = any(child.lineage == assignment.lineage for child in sa.children.values())
+    return sa.owner.new_lineage() if taken or not assignment.lineage else assignment.lineage
 
 
 def _own_rekeying_of(sa: IkeSa, child: Child) -> CreateChild | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.ike import child_lifecycle
-from gateway.ike.child import Assignment, Child
+from gateway.ike.child import Assignment, Child, Wish
 from gateway.ike.configuration_reply import configuration_reply
 from gateway.ike.constants import ExchangeType, NotifyType, PayloadType
 from gateway.ike.errors import AuthenticationFailed, FailedCpRequired, IkeError, code_of
@@ -52,7 +52,8 @@ def _negotiate_child(sa: IkeSa, state: IkeAuth, assignment: Assignment) -> None:
     if keys is None:
         raise AuthenticationFailed("no keys")
     # Before an SPI is taken, so that nothing has to be given back.
-    remote, local = narrow_selectors(assignment, state.initiator_selectors, state.responder_selectors)
+    wish = Wish(state.initiator_selectors, state.responder_selectors)
+    remote, local = narrow_selectors(assignment, *wish)
     spi_in = sa.owner.new_child_spi()
     try:
         suite, state.answer, spi_out = choose_first_child(state.proposals, sa.config.policy, spi_in)
@@ -67,6 +68,7 @@ def _negotiate_child(sa: IkeSa, state: IkeAuth, assignment: Assignment) -> None:
         local_selectors=local,
         remote_selectors=remote,
         lineage=assignment.lineage or sa.owner.new_lineage(),
+        wish=wish,
     )
     child_lifecycle.install(
         sa,

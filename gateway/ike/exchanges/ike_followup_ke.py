@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from gateway.ike.admission import admit
 from gateway.ike.channel import OutPayloads
@@ -144,6 +144,73 @@ class Followups:
             return True
         self._link = _require_link(payloads)
         return False
+
+
+class _Suite(Protocol):
+    @property
+    def additional(self) -> tuple[Group, ...]:
+        """The methods of the key exchanges that are to follow."""
+
+
+class Agreement(Protocol):
+    """What an answer to CREATE_CHILD_SA has agreed on."""
+
+    @property
+    def suite(self) -> _Suite:
+        """That was chosen."""
+
+
+Agreed = TypeVar("Agreed", bound=Agreement)
+
+
+class Course(Generic[Agreed]):
+    """Where a CREATE_CHILD_SA of ours stands: to be asked for, or answered, and followed by its key exchanges."""
+
+    __slots__ = ("_agreed", "_followups")
+
+    def __init__(self) -> None:
+        self._agreed: Agreed | None = None
+        self._followups: Followups | None = None
+
+    @property
+    def exchange(self) -> ExchangeType:
+        """What is asked for next."""
+        return ExchangeType.CREATE_CHILD_SA if self._followups is None else ExchangeType.IKE_FOLLOWUP_KE
+
+    def request(self) -> OutPayloads | None:
+        """The key exchange that is due; None where CREATE_CHILD_SA itself is."""
+        return self._followups.request() if self._followups is not None else None
+
+    def start_over(self) -> None:
+        """The next request, if any, begins anew."""
+        self._agreed = self._followups = None
+
+    def answered(
+        self, payloads: Payloads, accept: Callable[[Payloads], Agreed]
+    ) -> tuple[Agreed, tuple[bytes, ...]] | None:
+        """An answer that is no error.
+
+        Args:
+            payloads: of it.
+            accept: reads that of CREATE_CHILD_SA.
+
+        Returns:
+            What is agreed on, with the secrets of the additional key exchanges; None while they are still to be made.
+
+        Raises:
+            InvalidSyntax: it makes no sense.
+        """
+        if self._followups is None or self._agreed is None:
+            agreed = accept(payloads)
+            if not agreed.suite.additional:
+                return agreed, ()
+            self._agreed, self._followups = agreed, Followups(agreed.suite.additional, payloads)
+            return None
+        if not self._followups.answered(payloads):
+            return None
+        complete = self._agreed, self._followups.secrets
+        self.start_over()
+        return complete
 
 
 def _link(payloads: Payloads) -> bytes | None:

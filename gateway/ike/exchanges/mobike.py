@@ -7,17 +7,23 @@ ours:           N(COOKIE2)  ->  N(COOKIE2)
 
 The client decides which addresses are used. It names none: those of the IP header count, so that a NAT may change
 them. Its IKE messages are answered there at once, but its packets go there only after it has shown that it receives
-there (section 3.7): else a client could turn a stream that it asked for against somebody else.
+there (section 3.7): else a client could turn a stream that it asked for against somebody else. Behind a NAT,
+authentic ESP from a new address moves it as well, as without MOBIKE: not every client finds out that its NAT has
+given it another one.
+
+Every update is taken, but its packets follow a client only so often: to where it is in the end, at the latest a
+moment after it has come to rest.
 """
 
 from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from core.rate import TokenBucket
 from gateway.ike.admission import admit
 from gateway.ike.channel import OutPayloads
 from gateway.ike.constants import ExchangeType, NotifyType, PayloadType
@@ -34,6 +40,8 @@ if TYPE_CHECKING:
 
 MAX_ADDRESSES = 16
 """Of a peer that are kept, and of ours that are told."""
+MOVES_PER_S, MOVES_BURST = 0.5, 10.0
+"""Of the child SAs of an IKE SA. A move costs the kernel new states; a flapping interface makes a few in a row."""
 COOKIE2_BYTES = 16
 MIN_COOKIE2_BYTES, MAX_COOKIE2_BYTES = 8, 64
 _PORTS_BYTES = 4
@@ -56,6 +64,9 @@ class Mobility:
     """Where packets still go, while the peer has not shown that it receives at the new address."""
     last_update: int = -1
     """Message id of the newest UPDATE_SA_ADDRESSES in this IKE SA."""
+    moves: TokenBucket = field(default_factory=lambda: TokenBucket(MOVES_PER_S, MOVES_BURST, 0.0), compare=False)
+    put_off: RoutabilityCheck | None = field(default=None, compare=False)
+    """The check that begins later, where the peer has moved too often."""
 
 
 # --- IKE_AUTH -----------------------------------------------------------------------------------------------
@@ -149,6 +160,7 @@ def _update(sa: IkeSa, mobility: Mobility, notifies: Sequence[Notify], path: Pat
     live.renew_keepalives(now)
     live.send_again(now)
     _see_to_children(live, was, now)
+    live.owner.touch(live)
     return []
 
 
@@ -169,13 +181,29 @@ def _see_to_children(sa: IkeSa, was: EspPath, now: float) -> None:
     mobility.held = None
     if sa.esp == was:
         return
-    if sa.path.remote == was.path.remote:
+    if sa.path.remote == was.path.remote and mobility.moves.take(now):
         # Ports, the NAT, or our own address: nobody else can be meant.
         sa.emit(PathChanged(sa))
         return
     mobility.held = was
-    if not _is_being_checked(sa):
+    if sa.path.remote == was.path.remote:
+        _check_later(sa, mobility, now)
+    elif not _is_being_checked(sa):
+        _check(sa, mobility, now)
+
+
+def _check(sa: IkeSa, mobility: Mobility, now: float) -> None:
+    if mobility.moves.take(now):
         sa.proceed(RoutabilityCheck(), now)
+    else:
+        _check_later(sa, mobility, now)
+
+
+def _check_later(sa: IkeSa, mobility: Mobility, now: float) -> None:
+    """Whoever moves on meanwhile does not wait longer for it."""
+    if mobility.put_off is None:
+        mobility.put_off = RoutabilityCheck()
+        sa.initiate_at(mobility.put_off, now + 1 / MOVES_PER_S)
 
 
 def _is_being_checked(sa: IkeSa) -> bool:
@@ -228,7 +256,10 @@ class RoutabilityCheck:
 
     def request(self, sa: IkeSa, now: float) -> OutPayloads | None:
         """None where nothing has to be checked any more."""
-        if sa.mobility is None or sa.mobility.held is None:
+        mobility = sa.mobility
+        if mobility is not None and mobility.put_off is self:
+            mobility.put_off = None
+        if mobility is None or mobility.held is None:
             return None
         self._cookie, self._remote = sa.random(COOKIE2_BYTES), sa.path.remote
         return [notify_payload(NotifyType.COOKIE2, self._cookie)]
@@ -248,7 +279,7 @@ class RoutabilityCheck:
             return
         if sa.path.remote != self._remote:
             # It has moved on meanwhile, and may have read the request where it was before.
-            sa.proceed(RoutabilityCheck(), now)
+            _check(sa, sa.mobility, now)
             return
         sa.mobility.held = None
         sa.emit(PathChanged(sa))
@@ -289,7 +320,8 @@ def hand_over(sa: IkeSa, new: IkeSa, now: float) -> None:
     """The IKE SA is rekeyed: what is known goes on, message ids begin anew, and so does a check that is under way."""
     if sa.mobility is None:
         return
-    new.mobility = replace(sa.mobility, last_update=-1)
+    new.timers.cancel(sa.mobility.put_off)
+    new.mobility = replace(sa.mobility, last_update=-1, put_off=None)
     sa.mobility.held = None
     if new.mobility.held is not None and not _is_being_checked(new):
-        new.proceed(RoutabilityCheck(), now)
+        _check(new, new.mobility, now)

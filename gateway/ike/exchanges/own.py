@@ -19,7 +19,10 @@ MAX_RETRIES = 10
 class OwnExchange(Protocol):
     """One request of ours; only one of an SA's is outstanding at a time (RFC 7296 section 2.3)."""
 
-    exchange: ExchangeType
+    @property
+    def exchange(self) -> ExchangeType:
+        """Of the next request."""
+
     moves_along: bool
     """Where the IKE SA is rekeyed before its turn has come, the new SA begins it."""
 

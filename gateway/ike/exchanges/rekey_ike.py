@@ -11,6 +11,7 @@ which whoever asked then deletes.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.ike import handover
@@ -20,8 +21,9 @@ from gateway.ike.constants import ExchangeType, Group, NotifyType, PayloadType
 from gateway.ike.crypto import key_exchange
 from gateway.ike.crypto.key_exchange import KeyPair
 from gateway.ike.errors import InvalidSyntax, TemporaryFailure
+from gateway.ike.events import CloseCause, RekeyRefused
 from gateway.ike.exchanges.child_sa import NONCE_BYTES, checked_nonce, is_choice_from
-from gateway.ike.exchanges.ike_followup_ke import Followups, Unfinished, wait_for
+from gateway.ike.exchanges.ike_followup_ke import Course, Unfinished, wait_for
 from gateway.ike.exchanges.informational import DeleteChildren, DeleteIke
 from gateway.ike.exchanges.own import MAX_RETRIES, RETRIED
 from gateway.ike.keymat import derive_rekeyed_ike_keys
@@ -35,6 +37,14 @@ from gateway.ike.timers import Timer
 
 if TYPE_CHECKING:
     from gateway.ike.sa import IkeSa
+
+SHORTEST_GRACE_S = 300.0
+TRIES = 4
+"""An IKE SA that the peer does not let us rekey lives as long again as to its rekeying, or these seconds where that
+is longer; in this time we ask so many times.
+"""
+UNFINISHED_PATIENCE_S = 60.0
+"""That our rekeying waits for key exchanges which the peer has to complete; then the peer has to begin them anew."""
 
 
 def handle_request(sa: IkeSa, payloads: Payloads, proposals: tuple[Proposal, ...], now: float) -> None:
@@ -157,7 +167,9 @@ class RekeyIke:
     moves_along = False
 
     def __init__(self) -> None:
-        self.exchange = ExchangeType.CREATE_CHILD_SA
+        self._course: Course[_Accepted] = Course()
+        self._wanted_since: float | None = None
+        """When its turn came first, monotonic seconds."""
         self.rival_nonce = b""
         """The lower nonce of a rekeying that the peer began at the same time."""
         self._failures = 0
@@ -165,18 +177,27 @@ class RekeyIke:
         self._pair: KeyPair | None = None
         self._nonce = self._spi = b""
         self._offer: tuple[Proposal, ...] = ()
-        self._accepted: _Accepted | None = None
-        self._followups: Followups | None = None
-        """The additional key exchanges that the answer agreed on, while they are made."""
+
+    @property
+    def exchange(self) -> ExchangeType:
+        """CREATE_CHILD_SA, or what follows it."""
+        return self._course.exchange
 
     def request(self, sa: IkeSa, now: float) -> OutPayloads | None:
         """The suite in use, with a fresh key of its group; Windows knows no other group (INVALID_KE_PAYLOAD does)."""
-        if self._followups is not None:
-            return self._followups.request()
-        if sa.unfinished:
+        followup = self._course.request()
+        if followup is not None:
+            return followup
+        self._wanted_since = now if self._wanted_since is None else self._wanted_since
+        waited_s = now - self._wanted_since
+        if waited_s >= max(sa.config.ike_rekey_s, SHORTEST_GRACE_S):
+            sa.close(CloseCause.NOT_REKEYED, now)
+            return None
+        if sa.unfinished and waited_s < UNFINISHED_PATIENCE_S:
             # The peer is about to make a child SA, or to rekey this one.
             sa.initiate_at(self, now + sa.retry_delay_s(1))
             return None
+        sa.drop_unfinished()
         group = self._group or sa.suite.group
         self._pair = key_exchange.generate(group)
         self._nonce, self._spi = sa.random(NONCE_BYTES), sa.owner.new_ike_spi()
@@ -195,18 +216,29 @@ class RekeyIke:
         """Hand over to the new IKE SA, or to the peer's, or see why there is none."""
         payloads = admit(self.exchange, payloads, response=True, encrypted=True)
         errors = [n for n in map(Notify.parse, payloads.all(PayloadType.NOTIFY)) if n.is_error]
-        accepted = None if errors else self._progress(sa, payloads)
-        if self._followups is not None:
+        if errors:
+            self._course.start_over()
+            self._give_way(sa, errors[0], now)
+            return
+        complete = self._course.answered(payloads, partial(self._accept, sa))
+        if complete is None:
             sa.proceed(self, now)
             return
+        agreed, secrets = complete
+        self._take_over(sa, replace(agreed, secrets=secrets), now)
+
+    def _give_way(self, sa: IkeSa, error: Notify, now: float) -> None:
+        """To the peer's rekeying, if there is one; else to a peer that wants none now."""
         rival = handover.take_rival(sa)
-        if accepted is None:
-            if rival is not None:
-                handover.hand_over(sa, rival, now)
-                sa.timers.set(Timer.DELETE, now + sa.config.replaced_delete_s)
-            elif sa.state is State.ESTABLISHED:
-                self._refused(sa, errors[0], now)
-            return
+        if rival is not None:
+            handover.hand_over(sa, rival, now)
+            sa.timers.set(Timer.DELETE, now + sa.config.replaced_delete_s)
+        elif sa.state is State.ESTABLISHED:
+            self._refused(sa, error, now)
+
+    def _take_over(self, sa: IkeSa, accepted: _Accepted, now: float) -> None:
+        """The new IKE SA is made; whether it takes the place of the old one, section 2.8.2 says."""
+        rival = handover.take_rival(sa)
         new = _rekeyed(sa, accepted, is_initiator=True)
         new.resume(now, None, now)
         sa.owner.adopt(new)
@@ -225,29 +257,8 @@ class RekeyIke:
         handover.hand_over(sa, new, now)
         sa.initiate(DeleteIke(), now)
 
-    def _progress(self, sa: IkeSa, payloads: Payloads) -> _Accepted:
-        """What is agreed on after this answer; complete unless key exchanges are to follow.
-
-        Raises:
-            InvalidSyntax: the answer chose what was not offered, or makes no sense.
-        """
-        accepted = self._accepted
-        if self._followups is None or accepted is None:
-            accepted = self._accepted = self._accept(sa, payloads)
-            if accepted.suite.additional:
-                self._followups = Followups(accepted.suite.additional, payloads)
-                self.exchange = ExchangeType.IKE_FOLLOWUP_KE
-        elif self._followups.answered(payloads):
-            accepted = replace(accepted, secrets=self._followups.secrets)
-            self._start_over()
-        return accepted
-
-    def _start_over(self) -> None:
-        """The next request, if any, begins anew."""
-        self.exchange = ExchangeType.CREATE_CHILD_SA
-        self._followups = None
-
     def _accept(self, sa: IkeSa, payloads: Payloads) -> _Accepted:
+        """What the answer makes of our offer; raises InvalidSyntax where that is none of it."""
         nonce_r = checked_nonce(payloads.require(PayloadType.NONCE))
         ke = KeyExchange.parse(payloads.require(PayloadType.KE))
         answer = parse_proposals(payloads.require(PayloadType.SA))
@@ -257,7 +268,7 @@ class RekeyIke:
         return _Accepted(suite, self._spi, spi_r, self._nonce, nonce_r, self._pair.shared_secret(ke.public))
 
     def _refused(self, sa: IkeSa, error: Notify, now: float) -> None:
-        """TEMPORARY_FAILURE is for later; whoever can't rekey at all stays until the session's lifetime is over."""
+        """TEMPORARY_FAILURE is for a little later, all else for much later; until the time for it is over."""
         groups = [group for group in sa.config.policy.groups if error.data == group.to_bytes(2, "big")]
         if error.type in RETRIED and self._failures < MAX_RETRIES:
             self._failures += 1
@@ -265,3 +276,7 @@ class RekeyIke:
         elif error.type == NotifyType.INVALID_KE_PAYLOAD and groups and self._group is None:
             self._group = groups[0]
             sa.initiate(self, now)
+        else:
+            self._failures, self._group = 0, None
+            sa.emit(RekeyRefused(sa, f"the client answered {error}"))
+            sa.initiate_at(self, now + max(sa.config.ike_rekey_s, SHORTEST_GRACE_S) / TRIES)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.ike import child_lifecycle
 from gateway.ike.admission import admit
 from gateway.ike.channel import OutPayloads
-from gateway.ike.child import Assignment, Child, ChildState
+from gateway.ike.child import EVERYTHING, Assignment, Child, ChildState
 from gateway.ike.constants import ExchangeType, Group, NotifyType, PayloadType, ProtocolId
 from gateway.ike.crypto import key_exchange
 from gateway.ike.crypto.key_exchange import KeyPair
@@ -16,17 +17,18 @@ from gateway.ike.errors import (
     IkeError,
     InvalidSyntax,
 )
-from gateway.ike.events import ChildRefused, ChildStarted
+from gateway.ike.events import ChildRefused
 from gateway.ike.exchanges import informational
 from gateway.ike.exchanges.child_sa import (
     NONCE_BYTES,
     Selectors,
     checked_nonce,
     is_choice_from,
-    own_selectors,
+    key_exchange_if_any,
     reachable_selectors,
+    wished_selectors,
 )
-from gateway.ike.exchanges.ike_followup_ke import Followups
+from gateway.ike.exchanges.ike_followup_ke import Course
 from gateway.ike.exchanges.own import MAX_RETRIES, RETRIED
 from gateway.ike.keymat import derive_child_keys
 from gateway.ike.message import Payloads
@@ -60,7 +62,9 @@ def _may_be_asked_to_rekey(sa: IkeSa) -> bool:
 
 
 def reassign(sa: IkeSa, assignment: Assignment, now: float) -> None:
-    """What the peer may use has changed: each child SA makes room for one with the new selectors."""
+    """What the peer may use has changed: each child SA makes room for one with as much of the peer's wish as it may
+    have now. One that was asked for with narrow selectors stays narrow.
+    """
     if sa.state is not State.ESTABLISHED:
         return
     sa.assignment = assignment
@@ -89,8 +93,8 @@ class CreateChild:
     Args:
         old_spi_in: the one to be replaced.
         rekeying: with REKEY_SA, and the same selectors, where they may still be reached. Else with those that the
-            assignment now gives, and without: the selectors of a rekeying should not be narrower than before (section
-            2.9.2).
+            assignment now gives of the peer's wish, and without: the selectors of a rekeying should not be narrower
+            than before (section 2.9.2).
         lineage: without REKEY_SA, that of the old one: whichever is the newest of it when the turn has come, for the
             change has to hold whatever was rekeyed meanwhile.
     """
@@ -98,7 +102,7 @@ class CreateChild:
     moves_along = True
 
     def __init__(self, old_spi_in: int, *, rekeying: bool, lineage: int = 0) -> None:
-        self.exchange = ExchangeType.CREATE_CHILD_SA
+        self._course: Course[_Accepted] = Course()
         self.old_spi_in = old_spi_in
         self.rekeying = rekeying
         self._lineage = lineage
@@ -113,14 +117,19 @@ class CreateChild:
         self._offer: tuple[Proposal, ...] = ()
         self._local: Selectors = ()
         self._remote: Selectors = ()
-        self._accepted: _Accepted | None = None
-        self._followups: Followups | None = None
-        """The additional key exchanges that the answer agreed on, while they are made."""
+        self._wish = EVERYTHING
+        """The peer's, which the old child SA answered."""
+
+    @property
+    def exchange(self) -> ExchangeType:
+        """CREATE_CHILD_SA, or what follows it."""
+        return self._course.exchange
 
     def request(self, sa: IkeSa, now: float) -> OutPayloads | None:
         """None where the old child SA is gone, replaced or going, or nothing is left to be reached."""
-        if self._followups is not None:
-            return self._followups.request()
+        followup = self._course.request()
+        if followup is not None:
+            return followup
         old, assignment = self._child_to_replace(sa), sa.assignment
         if old is not None and (not old.confirmed or sa.unfinished):
             # Its peer may still wait for the answer that tells of it, or have begun to rekey it.
@@ -129,12 +138,12 @@ class CreateChild:
         if old is None or not old.is_live or old.state is ChildState.REKEYING or assignment is None:
             return None
         self.old_spi_in, self._lineage, self.crossed_by = old.spi_in, old.lineage, None
+        self._wish = old.wish
         if set(_allowed(assignment, old.local_selectors)) != set(old.local_selectors):
             self.rekeying = False
-        self._remote = own_selectors(assignment)
-        self._local = old.local_selectors
+        self._remote, self._local = old.remote_selectors, old.local_selectors
         if not self.rekeying:
-            self._local = reachable_selectors(assignment, [selector.version for selector in self._remote])
+            self._remote, self._local = wished_selectors(assignment, old.wish)
             if not self._local:
                 informational.delete_children(sa, [old], now)
             if not self._local or set(self._local) == set(old.local_selectors):
@@ -180,28 +189,16 @@ class CreateChild:
         errors = [n for n in map(Notify.parse, payloads.all(PayloadType.NOTIFY)) if n.is_error]
         if errors:
             sa.owner.free_child_spi(self._spi_in)
-            self._start_over()
+            self._course.start_over()
             self._leave(old)
             self._refused(sa, errors[0], old, now)
             return
-        accepted = self._accepted
-        if self._followups is None or accepted is None:
-            accepted = self._accepted = self._accept(sa, payloads)
-            if accepted.suite.additional:
-                self._followups = Followups(accepted.suite.additional, payloads)
-                self.exchange = ExchangeType.IKE_FOLLOWUP_KE
-        elif self._followups.answered(payloads):
-            accepted = replace(accepted, secrets=self._followups.secrets)
-            self._start_over()
-        if self._followups is not None:
+        complete = self._course.answered(payloads, partial(self._accept, sa))
+        if complete is None:
             sa.proceed(self, now)
             return
-        self._install(sa, accepted, old, now)
-
-    def _start_over(self) -> None:
-        """The next request, if any, begins anew."""
-        self.exchange = ExchangeType.CREATE_CHILD_SA
-        self._followups = None
+        agreed, secrets = complete
+        self._install(sa, replace(agreed, secrets=secrets), old, now)
 
     def _install(self, sa: IkeSa, accepted: _Accepted, old: Child | None, now: float) -> None:
         keys = sa.keys
@@ -219,6 +216,7 @@ class CreateChild:
             local_selectors=accepted.local,
             remote_selectors=accepted.remote,
             lineage=self._lineage,
+            wish=self._wish,
             initiated=True,
         )
         if sa.assignment is None or set(_allowed(sa.assignment, child.local_selectors)) != set(child.local_selectors):
@@ -226,14 +224,21 @@ class CreateChild:
             self._give_up(sa, child, now)
             return
 
+        rival = self._rival(sa, child)
+        stays = rival is None or self._wins(rival, min(self._nonce, accepted.nonce_r))
+
         def installed(now: float) -> None:
-            self._finish(sa, child, min(self._nonce, accepted.nonce_r), now)
+            if rival is not None and not stays:
+                self._make_way(sa, child, rival, now)
+            else:
+                self._finish(sa, child, rival, now)
 
         def failed(error: IkeError, now: float) -> None:
             self._give_up(sa, child, now)
             sa.emit(ChildRefused(sa, self.old_spi_in, str(error), self.rekeying))
 
-        child_lifecycle.install(sa, child, outbound=True, installed=installed, failed=failed)
+        # Of two that are one too many, ours is there for what the peer may send on it, until that has been told.
+        child_lifecycle.install(sa, child, outbound=stays, installed=installed, failed=failed)
 
     def _give_up(self, sa: IkeSa, child: Child, now: float) -> None:
         """The new child SA, which the peer has already, is not to be."""
@@ -257,8 +262,7 @@ class CreateChild:
         remote = parse_selectors(payloads.require(PayloadType.TSR))
         local = parse_selectors(payloads.require(PayloadType.TSI))
         answer = parse_proposals(payloads.require(PayloadType.SA))
-        ke_body = payloads.first(PayloadType.KE)
-        ke = KeyExchange.parse(ke_body) if ke_body is not None else None
+        ke = key_exchange_if_any(payloads)
         if not is_choice_from(answer, self._offer):
             raise InvalidSyntax("the answer is none of the proposals")
         suite, _, spi_out = choose_child(
@@ -273,16 +277,16 @@ class CreateChild:
             shared = self._pair.shared_secret(ke.public)
         return _Accepted(suite, spi_out, nonce_r, shared, local, remote)
 
-    def _finish(self, sa: IkeSa, child: Child, lower_nonce: bytes, now: float) -> None:
+    def _rival(self, sa: IkeSa, child: Child) -> Child | None:
+        """What the peer has made in the place of the same child SA."""
+        others = (other for other in sa.children.values() if other.lineage == child.lineage and other.is_live)
+        return next((other for other in others if other.spi_in not in (child.spi_in, self.old_spi_in)), None)
+
+    def _finish(self, sa: IkeSa, child: Child, rival: Child | None, now: float) -> None:
         """The new child SA is in use; which one goes, and who deletes it, section 2.8.1 says."""
         old = sa.children.get(self.old_spi_in)
         self._leave(old)
-        others = (other for other in sa.children.values() if other.lineage == child.lineage and other.is_live)
-        rival = next((other for other in others if other not in (child, old)), None)
         if rival is not None:
-            if not self._wins(rival, lower_nonce):
-                self._make_way(sa, child, rival, now)
-                return
             rival.replaced_by = child.spi_in
             # Until it has deleted that, the peer may not know yet which one goes: ours must still be there then.
             child.confirmed = False
@@ -303,9 +307,12 @@ class CreateChild:
         return rival is theirs and lower_nonce >= their_nonce
 
     def _make_way(self, sa: IkeSa, child: Child, rival: Child, now: float) -> None:
-        """Ours is the one too many, so we delete it; the peer deletes the old one."""
-        child.replaced_by = rival.spi_in
-        sa.emit(ChildStarted(sa, rival.spi_in))
+        """Ours is the one too many, so we delete it; the peer deletes the old one.
+
+        It may not have the other one yet, for the answer that tells it of that can be lost: what we send goes on the
+        old one until it does.
+        """
+        self._leave(sa.children.get(self.old_spi_in))
         informational.delete_children(sa, [child], now)
         if not self.rekeying:
             sa.initiate(CreateChild(rival.spi_in, rekeying=False, lineage=rival.lineage), now)

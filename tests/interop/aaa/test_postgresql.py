@@ -92,6 +92,39 @@ def test_no_session_begins_behind_a_revocation(driver: Driver, monkeypatch: pyte
     assert _live(driver.runtime) == seen
 
 
+def test_no_session_begins_unseen_while_its_device_goes_into_quarantine(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that start meanwhile are each told of the change, or are not let in."""
+    laptop = enrol(driver.runtime)
+    accepted = driver.sign_in(MsChapV2Peer("alice", laptop.code))
+    assert isinstance(accepted, EapAccepted)
+    told: set[str | None] = set()
+
+    def ask(_peer: Peer, selector: Selector, _change: Change | None = None) -> Answer:
+        told.add(selector.session_id)
+        return Answer(True, None, "")
+
+    monkeypatch.setattr(enforcement, "ask", ask)
+    officer = threading.Thread(
+        target=enforcement.change_device_state,
+        args=(driver.runtime, laptop.id, "quarantined", "disk encryption is off", postgresql.ALICE),
+    )
+    begun: set[str | None] = set()
+    for count in range(10_000):
+        if count == 20:
+            officer.start()
+        session_id, refusal = driver.start_session(accepted.access)
+        if refusal is not None:
+            assert refusal.code == "quarantined-device"
+            break
+        begun.add(session_id)
+    officer.join(20)
+    assert driver.start_session(accepted.access)[1] is not None
+    assert len(begun) >= 20
+    assert told == begun
+
+
 def test_connections_that_the_server_cut_are_replaced(driver: Driver) -> None:
     laptop = enrol(driver.runtime)
     assert isinstance(driver.sign_in(MsChapV2Peer("alice", laptop.code)), EapAccepted)

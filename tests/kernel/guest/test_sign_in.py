@@ -85,8 +85,10 @@ def test_tunnel(
         "ipv6": (CLIENT_IPV6, GATEWAY_IPV6),
     }[path]
     client = start(method, clients, enrolment, laptop, where, esp_proposals=f"{suite}-esn", remote_address=gateway)
-    client.connect()
+    result = client.connect()
     use_tunnel(client)
+    for address in (result.virtual_ipv4, result.virtual_ipv6):
+        assert site.inside.ping(address, count=3) == 3
     # Of what follows some packets may be lost: a stream goes as fast as the queues between let it.
     assert carried_at_client(where) == carried_at_gateway(site.gateway)
     assert iperf3(where, INSIDE_IPV4, 1) > 1

@@ -66,7 +66,8 @@ def quiet(gateway: Namespace) -> Carried:
 def leave_and_compare(client: StrongSwanClient, ostiary: Ostiary, device_id: str) -> TunnelSession:
     """Disconnect; the accounting must have what the gateway's kernel has counted.
 
-    Only for a client that is alone, and whose SAs were not rekeyed: the kernel forgets what old ones carried.
+    Only for a client that is alone, and whose SAs were not rekeyed: the kernel forgets what old ones carried. They
+    may have moved.
     """
     live = ostiary.live_session(device_id)
     kernel = quiet(ostiary.namespace)

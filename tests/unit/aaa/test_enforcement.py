@@ -15,7 +15,7 @@ from aaa import enforcement, users
 from aaa.accounting import gateway_started
 from aaa.dynamic_authorization import Answer, Change, NoAnswer, Peer, Selector
 from aaa.enforcement import NotDisconnected, deliver, disable_user, disconnect_session, revoke_device
-from aaa.interface import EapAccepted, GatewayHello
+from aaa.interface import Access, EapAccepted, GatewayHello
 from aaa.tasks import HANDLERS
 from core import jobs, outbox
 from core.audit import Actor, AuditEvent, verify_chain
@@ -256,11 +256,15 @@ STAFF = RuleSettings(name="staff")
 
 
 class TestChangedState:
+    access: Access
+    """What the laptop was given when it signed in."""
+
     def started(self, driver: Driver, *rules: RuleSettings) -> tuple[Runtime, str, str]:
         """A laptop that is up, under rules that hold from now on."""
         laptop = enrol(driver.runtime)
         accepted = driver.sign_in(MsChapV2Peer("alice", laptop.code))
         assert isinstance(accepted, EapAccepted)
+        self.access = accepted.access
         session_id, _ = driver.start_session(accepted.access)
         aaa = driver.runtime.settings.aaa.model_copy(update={"rules": rules})
         settings = driver.runtime.settings.model_copy(update={"aaa": aaa})
@@ -322,3 +326,26 @@ class TestChangedState:
         enforcement.revoke_device(runtime, device_id, "stolen", ALICE)
         with pytest.raises(ConflictError):
             enforcement.change_device_state(runtime, device_id, "trusted", "found", ALICE)
+
+    def test_no_session_begins_unseen_while_its_device_goes_into_quarantine(
+        self, driver: Driver, network: Network
+    ) -> None:
+        """Each session that starts meanwhile is told of it, or is not let in: none keeps what it was given before."""
+        runtime, device_id, first = self.started(driver, QUARANTINE, STAFF)
+        access = self.access
+        officer = threading.Thread(
+            target=enforcement.change_device_state,
+            args=(runtime, device_id, "quarantined", "disk encryption is off", ALICE),
+        )
+        begun = {first}
+        for count in range(10_000):
+            if count == 5:
+                officer.start()
+            session_id, refusal = driver.start_session(access)
+            if refusal is not None:
+                assert refusal.code in ("decision-changed", "quarantined-device")
+                break
+            begun.add(session_id)
+        officer.join(20)
+        assert driver.start_session(access)[1] is not None
+        assert {session_id for session_id, _ in network.changes} == begun

@@ -14,12 +14,14 @@ from gateway.dataplane.interface import Counters, EspCipher
 from gateway.engine import ACCOUNTING_SWEEP_S, HEARTBEAT_S
 from gateway.handshake_reporter import AUDIT_EVENTS_BURST
 from gateway.ike import driver
+from gateway.ike.child import ChildState
 from gateway.ike.constants import ExchangeType, Group, PayloadType, ProtocolId
 from gateway.ike.path import Path
 from gateway.ike.payloads.delete import Delete
 from gateway.ike.responder import FAULT_PAUSE_S
 from gateway.ike.selectors import TrafficSelector
-from tests.peers.initiator import InitiatorConfig, Phase
+from gateway.sessions import CONFIRMATION_S, MOVES_BURST
+from tests.peers.initiator import Initiator, InitiatorConfig, Phase
 from tests.unit.gateway.ike import offers
 from tests.unit.gateway.ike.test_sign_in import by_certificate
 from tests.unit.gateway.ike.wire import GATEWAY, mschapv2
@@ -243,17 +245,51 @@ class TestThrownOut:
         assert shell.aaa.started == []
         assert_nothing_left(shell)
 
+    @staticmethod
+    def up_but_not_confirmed(shell: Shell) -> Initiator:
+        """A client that is in, while AAA still thinks about the start of its session."""
+        shell.aaa.thinks = True
+        client = shell.connect()
+        while client.phase is not Phase.ESTABLISHED:
+            shell.aaa.answer_all()
+            shell.run()
+        assert len(shell.aaa.started) == len(shell.aaa.waiting) == 1
+        return client
+
     @pytest.mark.parametrize("thinks", [False, True])
     def test_one_that_was_revoked_between_decision_and_start(self, thinks: bool) -> None:
         shell = Shell()
         shell.aaa.refuse_start = Refusal("revoked-device", "revoked a moment ago")
-        client = shell.connect()
-        shell.aaa.thinks = thinks
+        client = self.up_but_not_confirmed(shell) if thinks else shell.connect()
         shell.aaa.answer_all()
         shell.run()
         assert client.phase is Phase.CLOSED
         assert [cause for _, cause in shell.aaa.ended] == [TerminateCause.ADMIN_RESET]
         assert shell.plane.installed == {}
+
+    def test_one_whose_start_nobody_confirms(self) -> None:
+        """What was decided since the sign-in may be another thing, and nobody can be asked."""
+        shell = Shell()
+        client = self.up_but_not_confirmed(shell)
+        phases = []
+        for seconds in (CONFIRMATION_S - 1, 1 + 2 * ACCOUNTING_SWEEP_S):
+            shell.advance(seconds)
+            phases.append(client.phase)
+        assert phases == [Phase.ESTABLISHED, Phase.CLOSED]
+        assert [cause for _, cause in shell.aaa.ended] == [TerminateCause.NAS_ERROR]
+        # The answer comes too late, and does no harm.
+        shell.aaa.thinks = False
+        shell.aaa.answer_all()
+        shell.run()
+        assert_nothing_left(shell)
+
+    def test_one_that_was_confirmed_stays(self) -> None:
+        shell = Shell()
+        client = self.up_but_not_confirmed(shell)
+        shell.advance(CONFIRMATION_S - 1)
+        shell.aaa.answer_all()
+        shell.advance(2 * CONFIRMATION_S)
+        assert client.phase is Phase.ESTABLISHED
 
 
 class TestRefused:
@@ -362,6 +398,20 @@ class TestMeanwhile:
         ((spi_in, endpoints),) = shell.plane.moves
         assert (spi_in, endpoints.remote_port) == (client.spi_out, 62_000)
 
+    def test_one_that_gets_a_new_binding_with_each_message_is_followed_now_and_then(self) -> None:
+        shell = Shell()
+        client = shell.connect(nat=True)
+        path = Path(GATEWAY, 500, "198.51.100.1", 61_000)
+        for port in range(62_000, 62_200):
+            moved = path._replace(remote_port=port)
+            shell.clients[moved] = shell.clients.pop(path)
+            client.request(ExchangeType.INFORMATIONAL, [])
+            shell.run()
+            path = moved
+        assert len(shell.plane.moves) == MOVES_BURST
+        shell.advance(2 * ACCOUNTING_SWEEP_S)
+        assert [endpoints.remote_port for _, endpoints in shell.plane.moves[int(MOVES_BURST) :]] == [62_199]
+
     def test_a_data_plane_that_cannot_move_ends_nothing(self) -> None:
         shell = Shell()
         client = shell.connect(nat=True)
@@ -379,6 +429,28 @@ class TestMeanwhile:
         shell.engine.remote_moved(0xDEAD, IPv4Address("198.51.100.9"), 1)
         (session,) = shell.sessions
         assert session.sa.path.remote_port == 63_000
+
+    def test_and_all_other_child_sas(self) -> None:
+        shell = Shell()
+        client = shell.connect(nat=True)
+        (session,) = shell.sessions
+        other = replace(session.sa.children[client.spi_out], spi_in=0xC0FFEE01)
+        session.sa.children[other.spi_in] = other
+        shell.sessions.install(session, other, shell.loop.now, outbound=True)
+        shell.engine.remote_moved(client.spi_out, IPv4Address("198.51.100.9"), 63_000)
+        ended_at = {spi_in: (str(to.remote), to.remote_port) for spi_in, to in shell.plane.moves}
+        assert ended_at == dict.fromkeys((client.spi_out, other.spi_in), ("198.51.100.9", 63_000))
+
+    def test_but_not_for_a_late_packet_of_one_that_was_replaced(self) -> None:
+        """By its way of then: the data plane has moved that pair, which has to come back."""
+        shell = Shell()
+        client = shell.connect(nat=True)
+        (session,) = shell.sessions
+        session.sa.children[client.spi_out].state = ChildState.DELETED
+        shell.engine.remote_moved(client.spi_out, IPv4Address("198.51.100.9"), 63_000)
+        assert session.sa.path.remote_port == 61_000
+        ((spi_in, endpoints),) = shell.plane.moves
+        assert (spi_in, endpoints.remote_port) == (client.spi_out, 61_000)
 
 
 class TestFaults:

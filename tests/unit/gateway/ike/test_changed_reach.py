@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from gateway.ike.child import Assignment
+from gateway.ike.child import Assignment, Wish
 from gateway.ike.exchanges import informational, replace_child
 from gateway.ike.exchanges.rekey_ike import RekeyIke
 from gateway.ike.exchanges.replace_child import CreateChild
@@ -158,3 +158,97 @@ def test_over_a_bad_network(seed: int) -> None:
     pair.run()
     pair.advance(SETTLED_S)
     assert_reaches(pair, allowed)
+
+
+class TestWishes:
+    """A client may ask for less than it may have, with several child SAs: each stays what it was asked for."""
+
+    OTHER = IPv4Network("10.1.7.0/24")
+    HALF = IPv4Network("10.1.0.0/25")
+
+    def add(self, pair: Pair, wished: IPv4Network, reached: IPv4Network | None = None) -> None:
+        """One more child SA, as if the client had asked for it with these selectors."""
+        (first,) = pair.left.live
+        spis = pair.left.responder.new_child_spi(), pair.right.responder.new_child_spi()
+        ends = ((pair.left, spis, "local"), (pair.right, spis[::-1], "remote"))
+        selectors = (TrafficSelector.from_network(reached or wished),)
+        for end, (spi_in, spi_out), behind_gateway in ends:
+            (twin,) = (child for child in end.live if first.spi_in in (child.spi_in, child.spi_out))
+            child = replace(twin, spi_in=spi_in, spi_out=spi_out, lineage=end.responder.new_lineage())
+            setattr(child, f"{behind_gateway}_selectors", selectors)
+            if end is pair.left:
+                child.wish = Wish(local=(TrafficSelector.from_network(wished),))
+            end.sa.children[spi_in] = child
+            end.carry(end.sa, child, outbound=True)
+
+    def settle(self, pair: Pair, *expected: IPv4Network) -> None:
+        pair.run()
+        pair.advance(SETTLED_S)
+        pair.assert_agreed(children=len(expected))
+        found = [str(selector) for child in pair.left.carried.values() for selector in child.local_selectors]
+        assert sorted(found) == sorted(map(text, expected))
+
+    def test_more_is_for_the_child_sa_that_was_asked_for_with_more(self) -> None:
+        pair = reaching(NARROW)
+        self.add(pair, self.HALF, NARROW)
+        change(pair, WIDE, self.OTHER)
+        pair.run()
+        pair.advance(SETTLED_S)
+        pair.assert_agreed(children=2)
+        found = sorted(sorted(map(str, child.local_selectors)) for child in pair.left.live)
+        assert found == sorted([sorted([text(WIDE), text(self.OTHER)]), [text(self.HALF)]])
+
+    def test_one_that_has_all_it_was_asked_for_stays_as_it_is(self) -> None:
+        pair = reaching(NARROW)
+        self.add(pair, NARROW)
+        (*_, asked) = pair.left.live
+        change(pair, WIDE)
+        self.settle(pair, WIDE, NARROW)
+        assert asked in pair.left.live
+
+    def test_less_is_less_for_each(self) -> None:
+        pair = reaching(WIDE)
+        self.add(pair, self.HALF)
+        change(pair, NARROW)
+        self.settle(pair, NARROW, NARROW)
+        change(pair, WIDE)
+        self.settle(pair, WIDE, self.HALF)
+
+    def test_one_of_which_nothing_is_left_goes(self) -> None:
+        pair = reaching(WIDE)
+        self.add(pair, self.OTHER)
+        change(pair, NARROW)
+        self.settle(pair, NARROW)
+
+    @pytest.mark.parametrize("ours", [True, False])
+    def test_rekeyed_while_it_reached_less(self, ours: bool) -> None:
+        """Whoever rekeys repeats what there is, not what there once was."""
+        pair = reaching(WIDE)
+        change(pair, NARROW)
+        self.settle(pair, NARROW)
+        rekey_child(pair, pair.left if ours else pair.right)
+        self.settle(pair, NARROW)
+        change(pair, WIDE)
+        self.settle(pair, WIDE)
+
+    def test_rekeyed_by_a_client_that_wants_more_now(self) -> None:
+        pair = reaching(WIDE)
+        pair.left.live[0].wish = Wish(local=(TrafficSelector.from_network(WIDE),))
+        pair.right.live[0].remote_selectors = (TrafficSelector.from_network(IPv4Network("10.1.0.0/16")),)
+        rekey_child(pair, pair.right)
+        pair.run()
+        change(pair, WIDE, self.OTHER)
+        pair.run()
+        pair.advance(SETTLED_S)
+        assert reached(pair) == {text(WIDE), text(self.OTHER)}
+
+    def test_our_rekeying_offers_what_there_is(self) -> None:
+        """The client's side as well: it may be narrow by wish."""
+        pair = reaching(WIDE)
+        port = replace(TrafficSelector.from_address(RIGHT), protocol=17, start_port=53, end_port=53)
+        pair.left.live[0].remote_selectors = pair.right.live[0].local_selectors = (port,)
+        rekey_child(pair, pair.left)
+        pair.run()
+        pair.advance(SETTLED_S)
+        pair.assert_agreed()
+        assert pair.left.live[0].remote_selectors == (port,)

@@ -309,6 +309,20 @@ class TestWhatIsNotCompleted:
         pair.assert_agreed()
         assert pair.right.live[0].spi_in != child.spi_in
 
+    def test_and_comes_too_late_for_the_ike_sa(self) -> None:
+        pair = hybrid()
+        before = pair.right.sa
+        pair.do(pair.right, RekeyIke())
+        deliver_all(pair, pair.left)
+        pair.advance(WAIT_S, running=False)
+        assert pair.left.sa.unfinished == {}
+        # STATE_NOT_FOUND, once; then from the beginning.
+        pair.run()
+        assert pair.right.sa is before
+        pair.advance(SETTLED_S)
+        pair.assert_agreed()
+        assert pair.right.sa is not before
+
     def test_ends_with_the_sa(self) -> None:
         pair = hybrid()
         rekey_child(pair, pair.right)

@@ -24,7 +24,7 @@ from tests.unit.gateway.ike.test_rekeying import SETTLED_S, rekey_child
 class Rekeying(CreateChild):
     """Rekeys a child SA, and deletes nothing."""
 
-    def _finish(self, sa: IkeSa, child: object, lower_nonce: bytes, now: float) -> None:
+    def _finish(self, sa: IkeSa, child: object, rival: object, now: float) -> None:
         old = sa.children[self.old_spi_in]
         old.state = ChildState.ESTABLISHED
 

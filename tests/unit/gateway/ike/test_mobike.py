@@ -13,7 +13,7 @@ from gateway.ike import handover
 from gateway.ike.constants import ExchangeType, NotifyType, PayloadType
 from gateway.ike.events import CloseCause, PathChanged
 from gateway.ike.exchanges.informational import Liveness
-from gateway.ike.exchanges.mobike import MAX_ADDRESSES, Mobility
+from gateway.ike.exchanges.mobike import MAX_ADDRESSES, MOVES_BURST, MOVES_PER_S, Mobility
 from gateway.ike.message import Header
 from gateway.ike.path import Path
 from gateway.ike.payloads.notify import Notify, notify_payload
@@ -491,6 +491,95 @@ class TestWhatMovesNothing:
         wire.inject(older, AWAY)
         assert wire.sa.path == ELSEWHERE
         assert AWAY in {path for _, path in wire.from_gateway}
+
+
+class TestMovingTooOften:
+    """Every update is taken, but what costs the kernel new states is done only so often."""
+
+    @staticmethod
+    def place(number: int) -> Path:
+        return AWAY._replace(remote=f"203.0.113.{1 + number % 250}")
+
+    def test_a_flapping_interface_is_followed_at_once(self) -> None:
+        wire = Wire()
+        client, _ = connect(wire)
+        for number in range(int(MOVES_BURST)):
+            assert move(wire, client, self.place(number)) != []
+            assert wire.sa.esp.path == self.place(number)
+
+    def test_a_flood_is_not_and_its_end_is(self) -> None:
+        wire = Wire()
+        client, _ = connect(wire)
+        for number in range(200):
+            answer = move(wire, client, self.place(number))
+            assert types(answer) == [
+                NotifyType.NAT_DETECTION_SOURCE_IP,
+                NotifyType.NAT_DETECTION_DESTINATION_IP,
+            ]
+            assert wire.sa.path == self.place(number)
+        assert len(wire.seen(PathChanged)) == MOVES_BURST
+        assert wire.sa.esp.path == self.place(int(MOVES_BURST) - 1)
+        wire.advance(1 / MOVES_PER_S + 0.1)
+        assert wire.sa.esp.path == self.place(199)
+        assert len(wire.seen(PathChanged)) == MOVES_BURST + 1
+
+    def test_neither_is_one_of_ports(self) -> None:
+        wire = Wire()
+        client, _ = connect(wire, BEHIND)
+        for number in range(50):
+            client.outer = BEHIND._replace(remote_port=40_000 + number)
+            ask(wire, client, UPDATE)
+        assert len(wire.seen(PathChanged)) == MOVES_BURST
+        wire.advance(1 / MOVES_PER_S + 0.1)
+        assert wire.sa.esp.path.remote_port == 40_049
+
+    def test_a_flood_for_long(self) -> None:
+        wire = Wire()
+        client, _ = connect(wire)
+        for number in range(600):
+            move(wire, client, self.place(number))
+            wire.advance(0.1)
+        assert len(wire.seen(PathChanged)) <= MOVES_BURST + 2 * 60 * MOVES_PER_S + 1
+        wire.advance(1 / MOVES_PER_S + 0.1)
+        assert wire.sa.esp.path == self.place(599)
+
+    def test_whoever_moves_on_while_it_is_asked(self) -> None:
+        """Each answer that comes from where the client is no more calls for another question."""
+        wire = Wire()
+        client, initiator = connect(wire)
+        asked: list[int] = []
+
+        def move_on(cookie: bytes) -> bytes:
+            asked.append(len(asked))
+            client.outer = self.place(len(asked))
+            if len(asked) == 1:
+                # The question comes before the answer to the update.
+                initiator.message_id += 1
+            initiator.move(seen_by_client(client.outer))
+            return cookie
+
+        initiator.answer_to_cookie2 = move_on
+        move(wire, client, self.place(0))
+        assert len(asked) <= MOVES_BURST
+        wire.advance(60)
+        assert MOVES_BURST < len(asked) <= MOVES_BURST + 2 * 60 * MOVES_PER_S + 1
+        assert wire.seen(PathChanged) == []
+        initiator.answer_to_cookie2 = lambda cookie: cookie
+        wire.advance(2 / MOVES_PER_S + 0.1)
+        assert wire.sa.esp.path == wire.sa.path == client.outer
+
+    def test_when_the_ike_sa_is_rekeyed_meanwhile(self) -> None:
+        wire = Wire()
+        client, _ = connect(wire)
+        for number in range(20):
+            move(wire, client, self.place(number))
+        new = TestRekeying.rekeyed(wire)
+        assert (new.path, new.esp.path) == (self.place(19), self.place(int(MOVES_BURST) - 1))
+        assert new.mobility is not None
+        sent = len(wire.from_gateway)
+        wire.advance(1 / MOVES_PER_S + 0.1)
+        asked = [path for data, path in wire.from_gateway[sent:] if Header.parse(data).spi_r == new.spi_r]
+        assert set(asked) == {self.place(19)}
 
 
 class TestRekeying:

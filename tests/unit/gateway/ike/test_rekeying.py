@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Network
 
 import pytest
@@ -9,13 +11,16 @@ import pytest
 from gateway.ike.child import Assignment, ChildState
 from gateway.ike.constants import Group
 from gateway.ike.errors import TemporaryFailure
-from gateway.ike.events import ChildRefused, CloseCause, SaClosed, SaRekeyed
+from gateway.ike.events import ChildRefused, CloseCause, RekeyRefused, SaClosed, SaRekeyed
 from gateway.ike.exchanges import informational, replace_child
+from gateway.ike.exchanges.ike_followup_ke import Unfinished, wait_for
 from gateway.ike.exchanges.informational import DeleteChildren
-from gateway.ike.exchanges.rekey_ike import RekeyIke
+from gateway.ike.exchanges.rekey_ike import TRIES, UNFINISHED_PATIENCE_S, RekeyIke
 from gateway.ike.exchanges.replace_child import CreateChild
+from gateway.ike.policy import CNSA2
 from gateway.ike.selectors import TrafficSelector
 from gateway.ike.states import State
+from gateway.ike.timers import Timer
 from tests.unit.gateway.ike.pair import RIGHT, End, Pair
 
 SIDES = pytest.mark.parametrize("side", ["left", "right"])
@@ -102,6 +107,26 @@ class TestChildSa:
             pair.deliver(first)
         assert second.live
         pair.run()
+        pair.advance(SETTLED_S)
+        pair.assert_agreed()
+
+    @pytest.mark.parametrize("order", ["left first", "right first", "in turn"])
+    @pytest.mark.parametrize("seed", range(4))
+    def test_by_both_at_once_and_no_end_sends_on_what_the_other_lacks(self, seed: int, order: str) -> None:
+        """Who makes way for the other one's pair does not know yet whether the other one has it."""
+        pair = Pair(seed)
+        rekey_child(pair, pair.left)
+        rekey_child(pair, pair.right)
+        while pair.to_left or pair.to_right:
+            if order == "in turn":
+                end = pair.left if len(pair.to_left) >= len(pair.to_right) else pair.right
+            else:
+                slow = pair.right if order == "left first" else pair.left
+                fast_queue = pair.to_left if slow is pair.right else pair.to_right
+                end = other(pair, slow) if fast_queue else slow
+            pair.deliver(end)
+            for side in (pair.left, pair.right):
+                assert side.carried[side.sending_on[-1]].spi_out in other(pair, side).carried
         pair.advance(SETTLED_S)
         pair.assert_agreed()
 
@@ -388,6 +413,74 @@ class TestOtherSelectors:
         self.narrowed(pair)
         pair.advance(SETTLED_S)
         pair.assert_agreed(children=0)
+
+
+class TestAPeerThatDoesNotLetUsRekeyTheIkeSa:
+    """Its keys do not get old without end: it is asked for as long again as they were to last, then that is it."""
+
+    REKEY_S = 3600.0
+
+    def pair(self) -> Pair:
+        pair = Pair()
+        for end in (pair.left, pair.right):
+            end.sa.config = replace(end.sa.config, ike_rekey_s=self.REKEY_S)
+        pair.right.sa.config = replace(pair.right.sa.config, policy=CNSA2)
+        pair.left.sa.timers.set(Timer.REKEY, pair.now + self.REKEY_S)
+        pair.left.responder.touch(pair.left.sa)
+        return pair
+
+    def test_it_is_asked_again_and_ends(self) -> None:
+        pair = self.pair()
+        sa = pair.left.sa
+        pair.advance(self.REKEY_S + 1)
+        (refused,) = pair.left.seen(RekeyRefused)
+        assert "NO_PROPOSAL_CHOSEN" in refused.reason
+        pair.advance(self.REKEY_S - 10)
+        assert sa.state is State.ESTABLISHED
+        assert len(pair.left.seen(RekeyRefused)) == TRIES
+        pair.advance(20)
+        assert [closed.cause for closed in pair.left.seen(SaClosed)] == [CloseCause.NOT_REKEYED]
+        assert [closed.cause for closed in pair.right.seen(SaClosed)] == [CloseCause.PEER_DELETE]
+
+    def test_it_may_change_its_mind(self) -> None:
+        pair = self.pair()
+        pair.advance(self.REKEY_S + 1)
+        pair.right.sa.config = replace(pair.right.sa.config, policy=pair.left.sa.config.policy)
+        before = pair.left.sa
+        pair.advance(self.REKEY_S / TRIES + SETTLED_S)
+        pair.assert_agreed()
+        assert pair.left.sa is not before
+        pair.advance(0.9 * self.REKEY_S)
+        assert pair.left.seen(SaClosed) == []
+
+    def test_its_own_rekeying_is_as_good(self) -> None:
+        pair = self.pair()
+        pair.advance(self.REKEY_S + 1)
+        pair.right.sa.config = replace(pair.right.sa.config, policy=pair.left.sa.config.policy)
+        pair.do(pair.right, RekeyIke())
+        pair.run()
+        pair.advance(0.9 * self.REKEY_S)
+        assert pair.left.seen(SaClosed) == []
+
+    def test_key_exchanges_that_it_never_completes_put_it_off_for_a_minute(self) -> None:
+        pair = Pair()
+        sa = pair.left.sa
+        dropped: list[int] = []
+        sa.initiate_at(RekeyIke(), pair.now + 1)
+        for index in range(30):
+            unfinished = Unfinished(
+                (Group.ML_KEM_768,),
+                rekeys_ike=False,
+                complete=lambda _secrets, _answer, _now: None,
+                dropped=partial(dropped.append, index),
+            )
+            if sa.state is State.ESTABLISHED:
+                wait_for(sa, unfinished, pair.now)
+            pair.left.responder.touch(sa)
+            pair.advance(10)
+        assert sa.state is not State.ESTABLISHED
+        assert sorted(dropped) == list(range(len(dropped)))
+        assert len(dropped) <= UNFINISHED_PATIENCE_S / 10 + 1
 
 
 def play_over_a_bad_network(pair: Pair) -> None:
