@@ -6,11 +6,11 @@ that has ended already changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, insert, update
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
@@ -22,6 +22,7 @@ from core.clock import utc_now
 
 # Built once: composing a statement costs more than running it.
 _INSERT = insert(TunnelSession)
+_KNOWN = select(TunnelSession.id).where(TunnelSession.id.in_(bindparam("ids", expanding=True)))
 _UPDATE_OPEN = update(TunnelSession).where(TunnelSession.id == bindparam("session"), TunnelSession.ended_at.is_(None))
 
 
@@ -59,6 +60,11 @@ def open_sessions(connection: Connection, starts: Sequence[SessionStart], now: d
             for start in starts
         ],
     )
+
+
+def known_sessions(connection: Connection, session_ids: Iterable[str]) -> set[str]:
+    """Which of these have a record, open or not."""
+    return set(connection.scalars(_KNOWN, {"ids": sorted(session_ids)}))
 
 
 def update_sessions(connection: Connection, usages: Sequence[tuple[SessionUsage, datetime]]) -> None:

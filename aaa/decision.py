@@ -319,7 +319,7 @@ def _without_rule(
     if posture.state == QUARANTINED:
         return _deny("quarantined-device", _because(f"device {device.name} is in quarantine", posture.reason))
     if posture.state == UNMANAGED:
-        return _deny("unknown-device", "the certificate names no device of the inventory, and no rule allows that")
+        return _deny("unknown-device", "the device is not in the inventory, and no rule allows that")
     return _deny("no-rule", "no access rule allows this sign-in")
 
 

@@ -1,4 +1,4 @@
-"""How many devices a user may have connected at once, over all gateways; beyond it, the one connected longest goes.
+"""How many devices a user may have connected at once, over all our gateways; beyond it, that connected longest goes.
 
 Devices are counted, not tunnels: a telephone that falls back from Wi-Fi to its mobile network has two tunnels for a
 moment, and a limit of one must not make it throw itself out.
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from aaa import enforcement
 from aaa.interface import SessionStart
-from aaa.models import TunnelSession, User
+from aaa.models import Gateway, TunnelSession, User
 from core import outbox
 from core.audit import SYSTEM, Entry
 
@@ -23,9 +23,14 @@ _LOCK = (
     select(User.name).where(User.name.in_(bindparam("names", expanding=True))).order_by(User.name).with_for_update()
 )
 
+# Those of RADIUS clients are not counted, for nobody could end them.
 _OPEN = (
     select(TunnelSession)
-    .where(TunnelSession.user_name.in_(bindparam("names", expanding=True)), TunnelSession.ended_at.is_(None))
+    .where(
+        TunnelSession.user_name.in_(bindparam("names", expanding=True)),
+        TunnelSession.ended_at.is_(None),
+        TunnelSession.gateway.in_(select(Gateway.name)),
+    )
     .order_by(TunnelSession.started_at, TunnelSession.id)
 )
 

@@ -23,11 +23,14 @@ import struct
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum, IntEnum
+from enum import Enum
 
 from pyrad import packet as radius
 
 from aaa.interface import Network
+from aaa.radius.constants import Attribute
+from aaa.radius.filter_rules import filter_rules
+from aaa.radius.wire import MAX_PACKET_BYTES, MAX_VALUE_BYTES, MalformedPacket, number_of, sound_packet
 from core.errors import OstiaryError
 from core.secrets import Secret
 
@@ -37,26 +40,7 @@ TIMEOUTS_S = (0.2, 0.4, 0.8)
 SESSION_CONTEXT_NOT_FOUND = 503
 """Error-Cause: the gateway has no such session, so there is nothing left to do."""
 
-_SMALLEST_PACKET = 20
-_LARGEST_PACKET = 4096
-_HEADER = struct.Struct("!BBH16s")
-_AUTHENTICATOR_LENGTH = 18
-_LONGEST_TEXT = _LONGEST_VALUE = 253
-
-
-class Attribute(IntEnum):
-    """The attributes used, by their numbers."""
-
-    FILTER_ID = 11
-    REPLY_MESSAGE = 18
-    SESSION_TIMEOUT = 27
-    NAS_IDENTIFIER = 32
-    ACCT_SESSION_ID = 44
-    EVENT_TIMESTAMP = 55
-    MESSAGE_AUTHENTICATOR = 80
-    CHARGEABLE_USER_IDENTITY = 89
-    NAS_FILTER_RULE = 92
-    ERROR_CAUSE = 101
+_LONGEST_TEXT = MAX_VALUE_BYTES
 
 
 def control_secret_name(gateway: str) -> str:
@@ -172,19 +156,20 @@ class DynamicRequest:
 
         Both authenticators are compared in constant time.
         """
-        if not _is_well_formed(data):
+        packet = _checked(data)
+        if packet is None:
             return None
-        if data[0] not in (self._acknowledged, self._refused):
+        if packet[0] not in (self._acknowledged, self._refused):
             return None
         try:
-            reply = self._packet.CreateReply(packet=data)
+            reply = self._packet.CreateReply(packet=packet)
             if not self._packet.VerifyReply(reply):
                 return None
         except (radius.PacketError, ValueError, struct.error):
             return None
         return Answer(
             acknowledged=reply.code == self._acknowledged,
-            error_cause=_integer(reply.get(int(Attribute.ERROR_CAUSE), [])),
+            error_cause=number_of(reply.get(int(Attribute.ERROR_CAUSE), [])),
             text=_text(reply.get(int(Attribute.REPLY_MESSAGE), [])),
         )
 
@@ -232,7 +217,7 @@ def _wait(channel: socket.socket, request: DynamicRequest, deadline: float) -> A
     while (left := deadline - time.monotonic()) > 0:
         channel.settimeout(left)
         try:
-            data = channel.recv(_LARGEST_PACKET + 1)
+            data = channel.recv(MAX_PACKET_BYTES + 1)
         except TimeoutError:
             return None
         answer = request.read_answer(data)
@@ -242,19 +227,17 @@ def _wait(channel: socket.socket, request: DynamicRequest, deadline: float) -> A
 
 
 def _change_attributes(change: Change) -> Iterator[tuple[Attribute, list[bytes]]]:
-    yield Attribute.FILTER_ID, [change.rule.encode()[:_LONGEST_VALUE]]
+    yield Attribute.FILTER_ID, [change.rule.encode()[:MAX_VALUE_BYTES]]
     yield Attribute.SESSION_TIMEOUT, [struct.pack("!I", change.session_timeout_s)]
     if change.networks:
-        rules = b"\0".join(f"permit in ip from assigned to {network}".encode() for network in change.networks)
-        values = [rules[start : start + _LONGEST_VALUE] for start in range(0, len(rules), _LONGEST_VALUE)]
-        yield Attribute.NAS_FILTER_RULE, values
+        yield Attribute.NAS_FILTER_RULE, filter_rules(change.networks)
     if change.reason:
         yield Attribute.REPLY_MESSAGE, [_cut(change.reason)]
 
 
 def _cut(text: str) -> bytes:
     """As much of a text as fits into an attribute, in whole characters."""
-    return text.encode()[:_LONGEST_VALUE].decode("utf-8", "ignore").encode()
+    return text.encode()[:MAX_VALUE_BYTES].decode("utf-8", "ignore").encode()
 
 
 _ANSWERS = {
@@ -263,30 +246,13 @@ _ANSWERS = {
 }
 
 
-def _is_well_formed(data: bytes) -> bool:
-    """A length that fits, attributes that fill the packet, and one Message-Authenticator of the right size."""
-    if not _SMALLEST_PACKET <= len(data) <= _LARGEST_PACKET:
-        return False
-    length = _HEADER.unpack_from(data)[2]
-    if not _SMALLEST_PACKET <= length <= len(data):
-        return False
-    position, authenticators = _SMALLEST_PACKET, 0
-    while position < length:
-        if length - position < 2:
-            return False
-        kind, size = data[position], data[position + 1]
-        if size < 2 or position + size > length:
-            return False
-        if kind == Attribute.MESSAGE_AUTHENTICATOR:
-            if size != _AUTHENTICATOR_LENGTH:
-                return False
-            authenticators += 1
-        position += size
-    return authenticators == 1
-
-
-def _integer(values: Sequence[bytes]) -> int | None:
-    return int.from_bytes(values[0]) if len(values) == 1 and len(values[0]) == 4 else None
+def _checked(data: bytes) -> bytes | None:
+    """The packet, where its lengths fit and it has a Message-Authenticator."""
+    try:
+        packet, authenticators = sound_packet(data)
+    except MalformedPacket:
+        return None
+    return packet if authenticators else None
 
 
 def _text(values: Sequence[bytes]) -> str:

@@ -25,7 +25,7 @@ from aaa.models import Gateway, TunnelSession, User
 from core import audit, jobs, outbox
 from core.audit import Actor
 from core.clock import utc_now
-from core.errors import ConflictError, NotFoundError, OstiaryError
+from core.errors import ConflictError, OstiaryError
 from core.outbox import OutboxItem
 from core.runtime import Runtime
 from core.secrets import get_or_create_secret
@@ -55,12 +55,14 @@ class GatewayAnswer:
 
     gateway: str
     acknowledged: bool
-    """No session that was meant is left there. If not, the workers go on asking."""
+    """No session that was meant is left there. If not, the workers go on asking, where it can be asked."""
     sessions_ended: str
     """In the gateway's words; empty where it said nothing."""
     elapsed_ms: float
     """From the commit to the answer."""
     detail: str
+    told: bool = True
+    """False of a RADIUS client, which can't be: what it has of the device ends when it asks anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,8 @@ def revoke_device(runtime: Runtime, device_id: str, reason: str, actor: Actor) -
             detail = {"certificates_revoked": revoked}
             inventory.set_state(session, device, inventory.REVOKED, reason, actor, detail=detail)
         orders = _orders(runtime, session, [device])
-    return Enforcement(device.name, revoked, _carry_out(runtime, orders), _ms_since(started))
+        untold = _untold(session, [device.id])
+    return Enforcement(device.name, revoked, [*_carry_out(runtime, orders), *untold], _ms_since(started))
 
 
 def change_device_state(runtime: Runtime, device_id: str, state: str, reason: str, actor: Actor) -> Enforcement:
@@ -140,10 +143,12 @@ def change_device_state(runtime: Runtime, device_id: str, state: str, reason: st
         inventory.set_state(session, device, state, reason, actor)
         session.flush()
         orders = [
-            _change_order(runtime, session, tunnel, reason)
+            _change_order(runtime, session, tunnel, gateway, reason)
             for tunnel in sessions.sessions_of_device(session, device.id, live_only=True, limit=_MOST_SESSIONS)
+            if (gateway := session.get(Gateway, tunnel.gateway)) is not None
         ]
-    return Enforcement(device.name, 0, _carry_out(runtime, orders), _ms_since(started))
+        untold = _untold(session, [device.id])
+    return Enforcement(device.name, 0, [*_carry_out(runtime, orders), *untold], _ms_since(started))
 
 
 def disconnect_session(runtime: Runtime, session_id: str, reason: str, actor: Actor) -> Enforcement:
@@ -151,7 +156,7 @@ def disconnect_session(runtime: Runtime, session_id: str, reason: str, actor: Ac
 
     Raises:
         NotFoundError: there is no such session.
-        ConflictError: it has ended.
+        ConflictError: it has ended, or is not at a gateway of ours.
     """
     started = time.monotonic()
     with runtime.database.transaction() as session:
@@ -160,7 +165,10 @@ def disconnect_session(runtime: Runtime, session_id: str, reason: str, actor: Ac
             raise ConflictError(f"session {tunnel.id} has ended already")
         gateway = session.get(Gateway, tunnel.gateway)
         if gateway is None:
-            raise NotFoundError(f"gateway {tunnel.gateway} of this session is not known")
+            raise ConflictError(
+                f"the session is at the RADIUS client {tunnel.gateway}, which can't be told to end one",
+                fix="end it there; revoked or disabled, nobody gets in again",
+            )
         audit.record(
             session,
             actor,
@@ -214,16 +222,22 @@ def disable_user(
                 payload = {"gateway": gateway.name, "session_id": tunnel.id}
                 orders.append(_order(runtime, session, gateway, payload, tunnel.device_name))
         names = {device.name: revoked[device.id] for device in devices}
+        ids = {device.name: device.id for device in devices}
         for tunnel in unmanaged:
             # Another CA's certificate let it in, which can't be revoked here.
             names.setdefault(tunnel.device_name, 0)
+            ids.setdefault(tunnel.device_name, tunnel.device_id)
+        untold = {name: _untold(session, [ids[name]]) for name in names}
     answers = _carry_out(runtime, orders)
     elapsed = _ms_since(started)
     return [
         Enforcement(
             name,
             certificates_revoked,
-            [answer for answer, order in zip(answers, orders, strict=True) if order.device_name == name],
+            [
+                *(answer for answer, order in zip(answers, orders, strict=True) if order.device_name == name),
+                *untold[name],
+            ],
             elapsed,
         )
         for name, certificates_revoked in names.items()
@@ -256,8 +270,9 @@ def change_groups(
         session.flush()
         live = select(TunnelSession).where(TunnelSession.user_name == user.name, TunnelSession.ended_at.is_(None))
         orders = [
-            _change_order(runtime, session, tunnel, reason)
+            _change_order(runtime, session, tunnel, gateway, reason)
             for tunnel in session.scalars(live.order_by(TunnelSession.id).limit(_MOST_SESSIONS))
+            if (gateway := session.get(Gateway, tunnel.gateway)) is not None
         ]
     return _carry_out(runtime, orders)
 
@@ -305,10 +320,20 @@ def deliver_change(runtime: Runtime, payload: Mapping[str, Any]) -> None:
         raise NotDisconnected(answer.detail)
 
 
-def _change_order(runtime: Runtime, session: Session, tunnel: TunnelSession, reason: str) -> _Order:
-    gateway = session.get(Gateway, tunnel.gateway)
-    if gateway is None:
-        raise NotFoundError(f"gateway {tunnel.gateway} of session {tunnel.id} is not known")
+def _untold(session: Session, device_ids: Sequence[str]) -> list[GatewayAnswer]:
+    """For each RADIUS client at which one of these devices is connected, that it is not told."""
+    query = select(TunnelSession.gateway).where(
+        TunnelSession.device_id.in_(device_ids),
+        TunnelSession.ended_at.is_(None),
+        TunnelSession.gateway.not_in(select(Gateway.name)),
+    )
+    return [
+        GatewayAnswer(name, False, "", 0.0, "a RADIUS client, which asks anew when the session's time is over", False)
+        for name in session.scalars(query.distinct().order_by(TunnelSession.gateway))
+    ]
+
+
+def _change_order(runtime: Runtime, session: Session, tunnel: TunnelSession, gateway: Gateway, reason: str) -> _Order:
     payload = {"gateway": gateway.name, "session_id": tunnel.id, "reason": reason}
     item = outbox.add(session, CHANGE, payload, delay_s=_OWN_ATTEMPT_S)
     change = _change_now(runtime, session, tunnel, reason)

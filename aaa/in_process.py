@@ -26,6 +26,8 @@ from aaa.backend.credentials import CertificateChecker, NtHashes
 from aaa.backend.events import refused
 from aaa.backend.failure_limit import FailureLimit
 from aaa.backend.handshake_log import HandshakeLog
+from aaa.backend.intake import AccountingIntake
+from aaa.backend.pass_through import PassThrough
 from aaa.backend.processing import Processor
 from aaa.backend.refusals import TOO_MANY_FAILURES, RefusalLog
 from aaa.backend.requests import (
@@ -54,7 +56,6 @@ from aaa.eap.server import MUTUAL_METHODS, EapServer
 from aaa.eap.tls import EapTlsServer
 from aaa.interface import (
     Access,
-    EapConversation,
     FirstFactor,
     GatewayHello,
     HandshakeKind,
@@ -67,6 +68,7 @@ from aaa.interface import (
     TerminateCause,
     TicketKeys,
 )
+from aaa.radius_service.upstream import UpstreamThread
 from core import jobs
 from core.clock import utc_now
 from core.database import DatabaseError
@@ -145,6 +147,7 @@ class InProcessBackend:
         self._passwords = DirectoryPasswords(runtime, post)
         per_address = settings.sign_in_failures_per_minute
         limit = FailureLimit(per_address, IDENTITY_PATIENCE * per_address, os.urandom(16))
+        self._upstreams = self._upstream_thread(post)
         self._desk = Desk(
             submit=self._worker.submit,
             hashes=NtHashes(runtime.box),
@@ -166,6 +169,8 @@ class InProcessBackend:
         backend._passwords.start()
         if backend._revocation is not None:
             backend._revocation.start()
+        if backend._upstreams is not None:
+            backend._upstreams.start()
         return backend
 
     def gateway_credentials(self) -> tuple[GatewayCredential, ...]:
@@ -240,6 +245,8 @@ class InProcessBackend:
         if self._revocation is not None:
             self._revocation.stop()
         self._passwords.stop()
+        if self._upstreams is not None:
+            self._upstreams.stop()
         self._worker.stop(FLUSH_TIMEOUT_S)
         if not self._gateway:
             return
@@ -251,18 +258,20 @@ class InProcessBackend:
 
     def open_eap(
         self, context: SignInContext, first: FirstFactor | None = None, *, mutual: bool = False
-    ) -> EapConversation:
+    ) -> EapSignIn | PassThrough:
         """See `AaaBackend`.
 
         Raises:
             TypeError: the first factor is of another backend.
         """
         settings = self._runtime.settings
-        methods = [name for name in settings.aaa.eap_methods if not mutual or name in MUTUAL_METHODS]
-        server = EapServer(methods, settings.gateway.identity, self._tls, os.urandom)
         proof = first.proof if first is not None else None
         if proof is not None and not isinstance(proof, Proof):
             raise TypeError("a first factor of another backend")
+        if self._upstreams is not None:
+            return PassThrough(self._desk, self._upstreams, context, proof, os.urandom)
+        methods = [name for name in settings.aaa.eap_methods if not mutual or name in MUTUAL_METHODS]
+        server = EapServer(methods, settings.gateway.identity, self._tls, os.urandom)
         return EapSignIn(self._desk, server, context, proof)
 
     def check_device(
@@ -371,6 +380,16 @@ class InProcessBackend:
         event = refused(context, Refusal(code, reason), identity="", detail=detail, at=utc_now())
         self._worker.submit(WriteEvent(event))
 
+    def refuse(
+        self, context: SignInContext, refusal: Refusal, reply: Callable[[Refusal], None], *, identity: str
+    ) -> None:
+        """Write the event of a sign-in that is refused without a conversation; where there are many, not of each."""
+        self._desk.refusals.write(context, refusal, self._desk.monotonic(), identity=identity, told=reply)
+
+    def accounting_intake(self) -> AccountingIntake:
+        """What takes the records of network access servers."""
+        return AccountingIntake(self._worker.submit)
+
     def handshake_reported(self, context: SignInContext, report: HandshakeReport) -> None:
         """See `AaaBackend`."""
         self._worker.submit(WriteReport(context, report, utc_now()))
@@ -403,6 +422,10 @@ class InProcessBackend:
             [_der(root) for root in (self._authority.root, *self._foreign.anchors)],
             intermediates_der=[_der(ca) for ca in (self._authority.issuing, *self._foreign.intermediates)],
         )
+
+    def _upstream_thread(self, post: Callable[[Callable[[], None]], None]) -> UpstreamThread | None:
+        settings = self._runtime.settings.radius.upstream
+        return UpstreamThread(settings, post) if settings.servers else None
 
     def _revocation_service(self, post: Callable[[Callable[[], None]], None]) -> RevocationService | None:
         if not self._foreign:

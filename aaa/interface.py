@@ -58,8 +58,8 @@ class Access:
     """Also the Chargeable-User-Identity by which Disconnect-Requests name all sessions of the device."""
     device_name: str
     method: str
-    """`eap-mschapv2`, `eap-tls`, `certificate`; `certificate+eap-mschapv2` or `certificate+eap-tls`, where device and
-    user proved themselves each; `psk` of a site peer."""
+    """`eap-mschapv2`, `eap-tls`, `eap-radius`, `certificate`; `certificate+eap-mschapv2` and the like, where device
+    and user proved themselves each; `psk` of a site peer."""
     rule: str
     """The rule that decided."""
     reason: str
@@ -74,7 +74,7 @@ class Access:
     certificate_serial: str = ""
     """Of the client certificate, empty where there was none; checked again when the session starts."""
     certificate_authority: str = ""
-    """Which of the trusted authorities signed that; empty for our own CA."""
+    """Which of the trusted authorities signed that; empty for our own CA. With `eap-radius`, which server vouches."""
     managed: bool = True
     """Whether the device is in the inventory; else its id stands for the key of the certificate."""
     dns_domains: tuple[str, ...] = ()

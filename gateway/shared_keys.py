@@ -1,33 +1,23 @@
-"""Reads the files of keys that are shared beforehand, and refuses those that would not keep anybody out."""
+"""The keys that are shared beforehand, with other sites and against quantum computers."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import math
-from collections import Counter
 from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
-from core.errors import OstiaryError
+from core.key_files import SharedKeyError, read_key_file
 from core.settings import GatewaySettings, PpkSettings, SitePeerSettings
 from gateway.ike.config import SitePeer
 from gateway.ike.constants import IdType
 from gateway.ike.payloads.identification import Identification
 
+__all__ = ["SharedKeyError", "identity_of", "load_ppks", "load_site_peers"]
+
 LEAST_SECRET_BYTES = 20
 LEAST_PPK_BYTES = 32
 """RFC 8784 section 6: 256 bits, for 128 against a quantum computer."""
-MOST_SECRET_BYTES = 1024
 _LEAST_BITS = {LEAST_SECRET_BYTES: 64.0, LEAST_PPK_BYTES: 96.0}
-"""By how its bytes are distributed. Random text has more; what a person makes up, or repeats, often less."""
-_OTHERS = 0o077
-_MAKE_ONE = "make one: (umask 077; head -c 32 /dev/urandom | base64 > {file})"
-
-
-class SharedKeyError(OstiaryError):
-    """A key that can't be read, can be read by everybody, or can be guessed."""
 
 
 def load_site_peers(settings: GatewaySettings) -> tuple[SitePeer, ...]:
@@ -76,41 +66,4 @@ def _refuse_twice(keys: Sequence[tuple[SitePeerSettings | PpkSettings, bytes]]) 
 
 
 def _read(file: Path, least_bytes: int) -> bytes:
-    """One key: text, `0x` and hexadecimal, or `0s` and base64, as strongSwan writes them; one line end is no part."""
-    try:
-        mode = file.stat().st_mode
-        content = file.read_bytes()
-    except OSError as error:
-        raise SharedKeyError(
-            f"the key file {file} can't be read: {error.strerror}", fix=_MAKE_ONE.format(file=file)
-        ) from None
-    if mode & _OTHERS:
-        raise SharedKeyError(f"the key file {file} can be read by others than its owner", fix=f"chmod 600 {file}")
-    key = _decode(content.removesuffix(b"\n").removesuffix(b"\r"), file)
-    if not least_bytes <= len(key) <= MOST_SECRET_BYTES:
-        raise SharedKeyError(
-            f"the key in {file} has {len(key)} bytes, and not {least_bytes} to {MOST_SECRET_BYTES}",
-            fix=_MAKE_ONE.format(file=file),
-        )
-    if _estimated_bits(key) < _LEAST_BITS[least_bytes]:
-        raise SharedKeyError(f"the key in {file} can be guessed", fix=_MAKE_ONE.format(file=file))
-    return key
-
-
-def _decode(content: bytes, file: Path) -> bytes:
-    try:
-        if content.startswith(b"0x"):
-            return binascii.unhexlify(content[2:])
-        if content.startswith(b"0s"):
-            return base64.b64decode(content[2:], validate=True)
-    except binascii.Error:
-        raise SharedKeyError(
-            f"the key in {file} is neither text nor what its first two characters say", fix="0x: hex, 0s: base64"
-        ) from None
-    return content
-
-
-def _estimated_bits(key: bytes) -> float:
-    """Shannon's entropy of the bytes among themselves: an upper bound that words and repetitions stay below."""
-    counts = Counter(key)
-    return -sum(count * math.log2(count / len(key)) for count in counts.values())
+    return read_key_file(file, least_bytes=least_bytes, least_bits=_LEAST_BITS[least_bytes])

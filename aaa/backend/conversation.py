@@ -32,6 +32,7 @@ NOT_COUNTED = frozenset(
         "tls-version",
         "no-common-cipher",
         "revocation-unknown",
+        "radius-unavailable",
         TOO_MANY_FAILURES.code,
     }
 )
@@ -90,6 +91,14 @@ class EapSignIn:
             self._refuse(TOO_MANY_FAILURES, self._server.failure(), reply)
             return
         reply(EapContinue(packet))
+
+    def begin(self, packet: bytes, reply: ReplyTo) -> None:
+        """The peer's EAP-Response/Identity, where the authenticator asked for it by itself; instead of `start`."""
+        step = self._server.begin(packet)
+        if self._blocked(""):
+            self._refuse(TOO_MANY_FAILURES, self._server.failure(), reply)
+            return
+        self._advance(step, reply)
 
     def receive(self, packet: bytes, reply: ReplyTo) -> None:
         """See `EapConversation`.

@@ -10,6 +10,8 @@ from aaa.backend.spraying import WINDOW_S
 from aaa.interface import Access, Refusal, SignInContext
 from core.audit import Actor, Entry
 
+BY_RADIUS = "eap-radius"
+"""The method of those for whom a RADIUS server of the company vouches."""
 _LONGEST_FACT = 1024
 """Of what the gateway adds, such as the proposals of a client."""
 
@@ -30,7 +32,8 @@ def accepted(context: SignInContext, access: Access, revocation: str = "", *, by
     if access.certificate_serial:
         detail["certificate"] = access.certificate_serial
     if access.certificate_authority:
-        detail["certificate_authority"] = access.certificate_authority
+        by_radius = access.method == BY_RADIUS
+        detail["radius_server" if by_radius else "certificate_authority"] = access.certificate_authority
     if by_ticket:
         detail["by_ticket"] = True
     if revocation:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 LONGEST_IDENTITY = 253
 _LONGEST_SHOWN = 128
 _WINDOWS_MACHINE_PREFIX = "host/"
@@ -19,6 +21,23 @@ def user_candidates(identity: str) -> tuple[str, ...]:
     name = text.rpartition("\\")[2].lower()
     local = name.partition("@")[0]
     return tuple(dict.fromkeys(candidate for candidate in (name, local) if candidate))
+
+
+def vouched_candidates(name: str, domains: Collection[str]) -> tuple[str, ...]:
+    """The users of ours that a name can stand for which somebody else vouches for, the most specific first.
+
+    Args:
+        name: as they say it: `alice`, `alice@corp.example`, `CORP\\alice`.
+        domains: in these the part without the domain is ours as well. In any other, `alice` is somebody else.
+    """
+    text = name.strip().lower()
+    if not 0 < len(text) <= LONGEST_IDENTITY or not text.isprintable():
+        return ()
+    if "\\" in text:
+        domain, _, local = text.rpartition("\\")
+        return (local,) if local and domain in domains else ()
+    local, _, domain = text.rpartition("@")
+    return (text, local) if local and domain in domains else (text,)
 
 
 def limiter_key(identity: str) -> str:

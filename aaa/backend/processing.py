@@ -22,6 +22,7 @@ from aaa.backend.handshake_log import HandshakeLog
 from aaa.backend.identity import user_candidates
 from aaa.backend.requests import (
     CheckDevice,
+    CloseGatewaySessions,
     CloseSession,
     CountHandshakes,
     DecideResumption,
@@ -31,13 +32,14 @@ from aaa.backend.requests import (
     FoundUser,
     OpenSession,
     Reply,
+    ReportedSession,
     Request,
     UpdateSession,
     WriteEvent,
     WriteReport,
 )
 from aaa.decision import SITE_METHOD, Rule
-from aaa.interface import Refusal
+from aaa.interface import Refusal, TerminateCause
 from aaa.models import Gateway
 from core import audit
 from core.audit import Entry
@@ -97,10 +99,15 @@ class Processor:
         self._decider.resume(connection, _of(requests, DecideResumption), outcome)
         self._open(session, _of(requests, OpenSession), replies, events)
         # Whatever came for one session came in the order start, interim, stop.
-        updates = [(request.usage, request.at) for request in _of(requests, UpdateSession)]
-        accounting.update_sessions(connection, updates)
-        stops = [(request.usage, request.cause, request.at) for request in _of(requests, CloseSession)]
-        accounting.close_sessions(connection, stops)
+        updates = _of(requests, UpdateSession)
+        accounting.update_sessions(connection, [(request.usage, request.at) for request in updates])
+        stops = _of(requests, CloseSession)
+        accounting.close_sessions(connection, [(request.usage, request.cause, request.at) for request in stops])
+        replies.extend(update.written for update in updates if update.written is not None)
+        replies.extend(stop.written for stop in stops if stop.written is not None)
+        for emptied in _of(requests, CloseGatewaySessions):
+            events.append(_none_left(session, emptied))
+            replies.append(partial(emptied.recorded, True))
         for request in _of(requests, WriteEvent):
             events.append(request.entry)
             if request.reply is not None:
@@ -133,6 +140,7 @@ class Processor:
         self, session: Session, requests: Sequence[OpenSession], replies: list[Reply], events: list[Entry]
     ) -> None:
         """Between the decision and the start a device may have been revoked: decide again, under its lock."""
+        requests = self._not_open_yet(session.connection(), requests, replies)
         if not requests:
             return
         accesses = [request.start.access for request in requests]
@@ -156,6 +164,23 @@ class Processor:
         events.extend(surplus.events)
         self._to_wake.extend(surplus.outbox_ids)
 
+    @staticmethod
+    def _not_open_yet(
+        connection: Connection, requests: Sequence[OpenSession], replies: list[Reply]
+    ) -> list[OpenSession]:
+        """Those that are no repetitions; whoever repeats a start has missed the answer, and gets another one."""
+        repeatable = {request.start.session_id for request in requests if isinstance(request, ReportedSession)}
+        known = accounting.known_sessions(connection, repeatable) if repeatable else set()
+        new = []
+        for request in requests:
+            if request.start.session_id in known:
+                replies.append(partial(request.reply, None))
+                continue
+            if isinstance(request, ReportedSession):
+                known.add(request.start.session_id)
+            new.append(request)
+        return new
+
     def _mark_gateway_seen(self, connection: Connection) -> None:
         now, name = self._now(), self._gateway()
         if name and (self._seen_at is None or (now - self._seen_at).total_seconds() >= SEEN_INTERVAL_S):
@@ -165,6 +190,16 @@ class Processor:
 
 def _of(requests: Iterable[Request], kind: type[R]) -> list[R]:
     return [request for request in requests if isinstance(request, kind)]
+
+
+def _none_left(session: Session, request: CloseGatewaySessions) -> Entry:
+    closed = accounting.close_left_open(session, request.gateway, request.cause)
+    return Entry(
+        audit.Actor("system", request.gateway),
+        "gateway.start" if request.cause is TerminateCause.NAS_REBOOT else "gateway.stop",
+        f"gateway:{request.gateway}",
+        detail={"sessions_left_open": closed},
+    )
 
 
 def _start_refused(request: OpenSession, refusal: Refusal) -> Entry:

@@ -110,6 +110,8 @@ class Vouched:
     """The id of the device where it is not in the inventory."""
     revocation: str
     """In words, for the audit log."""
+    holder_name: str = ""
+    """What the device is called where it is not in the inventory; empty for authority and number of a certificate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +197,25 @@ class OpenSession(Request):
     start: SessionStart
     reply: Callable[[Refusal | None], None]
 
-    def refused(self, refusal: Refusal) -> Reply:
+    def refused(self, refusal: Refusal) -> Reply | None:
         """Fail closed: no session without its record."""
         return lambda: self.reply(refusal)
+
+
+class ReportedSession(OpenSession):
+    """The beginning of a session that a RADIUS client reports, perhaps not for the first time.
+
+    It is up already, whatever becomes of its record. So that waits its turn, before what is told of it later: an end
+    that was written first would end nothing, and the beginning after it would never end.
+    """
+
+    __slots__ = ()
+
+    durable = True
+
+    def refused(self, refusal: Refusal) -> Reply | None:
+        """One that waits is written later; one that broke the transaction is not."""
+        return (lambda: self.reply(refusal)) if refusal == BROKEN else None
 
 
 @dataclass(slots=True)
@@ -206,6 +224,7 @@ class UpdateSession(Request):
 
     usage: SessionUsage
     at: datetime
+    written: Reply | None = None
 
     durable = True
 
@@ -220,11 +239,25 @@ class CloseSession(Request):
     usage: SessionUsage
     cause: TerminateCause
     at: datetime
+    written: Reply | None = None
 
     durable = True
 
     def refused(self, refusal: Refusal) -> None:
-        """Nobody waits for it."""
+        """Whoever waits for it waits until it is written."""
+
+
+@dataclass(slots=True)
+class CloseGatewaySessions(Request):
+    """A network access server has no session (any more); none that is open here goes on."""
+
+    gateway: str
+    cause: TerminateCause
+    recorded: Callable[[bool], None]
+
+    def refused(self, refusal: Refusal) -> Reply:
+        """Whoever asked asks again."""
+        return lambda: self.recorded(False)
 
 
 @dataclass(slots=True)

@@ -41,7 +41,8 @@ class Directory:
         user = next((self._users[name] for name in vouched.user_names if name in self._users), None)
         if known.device is not None:
             return Known(user, known.device, known.posture, None)
-        return unmanaged(user, vouched.holder_id, device_name(vouched.authority, proof.certificate_serial))
+        name = vouched.holder_name or device_name(vouched.authority, proof.certificate_serial)
+        return unmanaged(user, vouched.holder_id, name[:LONGEST_DEVICE_NAME])
 
     def _device(self, vouched: Vouched) -> Known:
         if vouched.device_id:

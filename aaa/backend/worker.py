@@ -243,16 +243,22 @@ class DatabaseWorker:
         self._backlog = kept
 
     def _drop_dispensable(self) -> None:
-        """Counters of a session that a later request brings anew need not be kept, nor need explanations."""
+        """Counters of a session that a later request brings anew need not be kept, nor need explanations; nor what a
+        RADIUS client has told again of a session's end.
+        """
         later: set[str] = set()
+        ended: set[str] = set()
         kept: list[Request] = []
         for request in reversed(self._backlog):
             if isinstance(request, WriteReport):
                 continue
             if isinstance(request, UpdateSession | CloseSession):
-                if isinstance(request, UpdateSession) and request.usage.session_id in later:
+                session_id = request.usage.session_id
+                if session_id in (later if isinstance(request, UpdateSession) else ended):
                     continue
-                later.add(request.usage.session_id)
+                later.add(session_id)
+                if isinstance(request, CloseSession):
+                    ended.add(session_id)
             kept.append(request)
         self._backlog = kept[::-1]
 

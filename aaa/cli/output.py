@@ -46,9 +46,9 @@ def emit_answers(answers: Sequence[GatewayAnswer]) -> None:
         click.echo("  no gateway has reported here yet, so none had to be told")
     for answer in answers:
         ended = f" ({answer.sessions_ended})" if answer.sessions_ended else ""
-        mark = "ok     " if answer.acknowledged else "WAITING"
+        mark = "ok     " if answer.acknowledged else "WAITING" if answer.told else "MISSED "
         click.echo(f"  {mark}  {answer.gateway}: {answer.detail}{ended}, {answer.elapsed_ms:.1f} ms")
-    if any(not answer.acknowledged for answer in answers):
+    if any(answer.told and not answer.acknowledged for answer in answers):
         click.echo("  The worker (`ostiary worker`) tells those that did not answer again until they do.")
 
 

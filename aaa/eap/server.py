@@ -206,6 +206,20 @@ class EapServer:
         self._state = State.IDENTITY
         return self._request(EapType.IDENTITY, b"").packet
 
+    def begin(self, packet: bytes) -> Step:
+        """An EAP-Response/Identity to a request that the authenticator made by itself, as those that speak RADIUS do
+        (RFC 3579 section 2.1); instead of `start`.
+
+        Raises:
+            WrongState: the conversation has begun.
+        """
+        if self._state is not State.IDLE:
+            raise WrongState("the EAP conversation has begun")
+        self._identifier = packet[1] if len(packet) > 1 else 0
+        self._state = State.IDENTITY
+        self._last_request = request(self._identifier, EapType.IDENTITY, b"")
+        return self.receive(packet)
+
     def receive(self, packet: bytes) -> Step:
         """An EAP-Response of the peer; hostile bytes are expected and never raise.
 

@@ -6,14 +6,15 @@ import asyncio
 import os
 import shlex
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from core.cli.tree import current_settings
 from core.supervisor import Command, Supervisor
 
-# The order in which they stop: no new orders first, then the tunnels, then the worker that finishes what is due.
-PROCESSES = ("web", "gateway", "worker")
+if TYPE_CHECKING:
+    from core.settings import Settings
 
 
 STATE_DIR_VARIABLE = "OSTIARY_STATE_DIR"
@@ -26,6 +27,13 @@ def _footer() -> str:
     return hint + "Ctrl-C stops everything."
 
 
+def processes(settings: Settings) -> list[str]:
+    """What runs, in the order in which it stops: no new orders first, then the tunnels and those who could ask for
+    more, then the worker that finishes what is due.
+    """
+    return ["web", "gateway", *(["radius"] if settings.radius.clients else []), "worker"]
+
+
 def command(name: str) -> Command:
     """The process of one sub-command, in this interpreter."""
     # -P: the working directory is nobody's place to put code in.
@@ -34,10 +42,10 @@ def command(name: str) -> Command:
 
 @click.command()
 def up() -> None:
-    """Run everything on this machine: gateway, portal and worker, until Ctrl-C."""
+    """Run everything on this machine until Ctrl-C: gateway, portal, worker, and RADIUS where it has clients."""
     settings = current_settings()
     supervisor = Supervisor(
-        [command(name) for name in PROCESSES],
+        [command(name) for name in processes(settings)],
         out=sys.stdout,
         err=sys.stderr,
         title=f"Ostiary is up; its state is in {settings.state_dir.absolute()}",

@@ -19,6 +19,7 @@ from core.settings.model import (
     Settings,
     WebSettings,
 )
+from core.settings.radius import RadiusClientSettings, RadiusSettings, UpstreamServerSettings, UpstreamSettings
 from core.settings.rules import RuleSettings
 from core.settings.shared_keys import PpkSettings, SitePeerSettings
 from core.settings.trust import RevocationSettings, TrustedAuthoritySettings
@@ -33,6 +34,8 @@ __all__ = [
     "PkiSettings",
     "PoolSettings",
     "PpkSettings",
+    "RadiusClientSettings",
+    "RadiusSettings",
     "RevocationSettings",
     "RuleSettings",
     "SecretSettings",
@@ -40,6 +43,8 @@ __all__ = [
     "SettingsError",
     "SitePeerSettings",
     "TrustedAuthoritySettings",
+    "UpstreamServerSettings",
+    "UpstreamSettings",
     "WebSettings",
     "load_settings",
 ]

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core.settings.directories import MOST_DIRECTORIES, DirectorySettings
+from core.settings.radius import RadiusSettings
 from core.settings.rules import RuleSettings, check_rules
 from core.settings.section import Section
 from core.settings.shared_keys import MOST_PPKS, MOST_SITE_PEERS, PpkSettings, SitePeerSettings, check_apart
@@ -311,10 +312,20 @@ class Settings(BaseSettings):
     gateway: GatewaySettings = GatewaySettings()
     aaa: AaaSettings = AaaSettings()
     pki: PkiSettings = PkiSettings()
+    radius: RadiusSettings = RadiusSettings()
     web: WebSettings = WebSettings()
 
     @model_validator(mode="after")
+    def _radius_clients_are_no_gateways(self) -> Settings:
+        """Rules and sessions name both by the same word."""
+        if any(client.name.casefold() == self.gateway.name.casefold() for client in self.radius.clients):
+            raise ValueError(f"a RADIUS client is named {self.gateway.name!r}, as the gateway is")
+        return self
+
+    @model_validator(mode="after")
     def _eap_alone_proves_both_sides(self) -> Settings:
+        if self.gateway.eap_only and self.radius.upstream.servers:
+            raise ValueError("gateway.eap_only lets EAP prove the gateway, and radius.upstream has others do EAP")
         if self.gateway.eap_only and set(self.aaa.eap_methods) != {"tls"}:
             raise ValueError(
                 'gateway.eap_only needs aaa.eap_methods = ["tls"]: a password proves the gateway to nobody, '

@@ -17,7 +17,14 @@ MOST_CLIENT_NETWORKS = 256
 _HOURS = re.compile(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d")
 
 SignInMethod = Literal[
-    "eap-mschapv2", "eap-tls", "certificate", "certificate+eap-mschapv2", "certificate+eap-tls", "psk"
+    "eap-mschapv2",
+    "eap-tls",
+    "eap-radius",
+    "certificate",
+    "certificate+eap-mschapv2",
+    "certificate+eap-tls",
+    "certificate+eap-radius",
+    "psk",
 ]
 
 

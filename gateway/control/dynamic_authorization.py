@@ -17,13 +17,13 @@ from typing import Any
 from pyrad.dictionary import Dictionary
 from pyrad.packet import CoAACK, CoANAK, CoAPacket, CoARequest, DisconnectACK, DisconnectNAK, DisconnectRequest
 
+from aaa.radius.wire import MalformedPacket, number_of, sound_packet
 from gateway.control.change import BadFilterRule, SessionChange, parse_filter_rules
 
 TIMESTAMP_WINDOW_S = 300.0
 """RFC 5176 section 6.3."""
 REMEMBERED_ANSWERS = 65_536
 """A backstop: an answer is forgotten when its request would be refused as too old, long before there are so many."""
-MIN_PACKET_BYTES, MAX_PACKET_BYTES = 20, 4096
 MAX_ATTRIBUTES = 64
 
 _DICTIONARY = """
@@ -97,6 +97,7 @@ _OTHER_ALLOWED = frozenset(
 )  # fmt: skip
 _CHANGES = frozenset(("NAS-Filter-Rule", "Session-Timeout", "Filter-Id"))
 """What only a CoA-Request may carry."""
+_CODES = frozenset((bytes((DisconnectRequest,)), bytes((CoARequest,))))
 _ANSWERS = {DisconnectRequest: (DisconnectACK, DisconnectNAK, "ended"), CoARequest: (CoAACK, CoANAK, "changed")}
 
 
@@ -140,7 +141,7 @@ class DynamicAuthorizationServer:
         earlier = self._answers.get(request.authenticator)
         if earlier is not None:
             return earlier[1]
-        timestamp = _timestamp(request)
+        timestamp = number_of(request.get(55, []))
         if timestamp is None or abs(timestamp - unix_time_s) > TIMESTAMP_WINDOW_S:
             self.dropped += 1
             return None
@@ -158,19 +159,17 @@ class DynamicAuthorizationServer:
 
     def _authentic(self, data: bytes) -> Any | None:
         """The request, or None: lengths and attribute count before decoding, both authenticators after it."""
-        if not MIN_PACKET_BYTES <= len(data) <= MAX_PACKET_BYTES or data[0] not in _ANSWERS:
-            return None
-        length = int.from_bytes(data[2:4], "big")
-        if not MIN_PACKET_BYTES <= length <= len(data):
-            return None
-        data = data[:length]
-        if not _attributes_are_sound(data):
+        if data[:1] not in _CODES:
             return None
         try:
-            request = CoAPacket(packet=data, secret=self._secret, dict=self._dictionary)
-            if not request.VerifyCoARequest() or not request.message_authenticator:
-                return None
-            if len(request[80]) != 1 or not request.verify_message_authenticator():
+            packet, authenticators = sound_packet(data, max_attributes=MAX_ATTRIBUTES)
+        except MalformedPacket:
+            return None
+        if not authenticators:
+            return None
+        try:
+            request = CoAPacket(packet=packet, secret=self._secret, dict=self._dictionary)
+            if not request.VerifyCoARequest() or not request.verify_message_authenticator():
                 return None
         except Exception:
             return None
@@ -241,33 +240,17 @@ class DynamicAuthorizationServer:
 
 def _session_change(request: Any) -> SessionChange | ErrorCause:
     """All of it is sound, or nothing is changed (RFC 5176 section 2.2)."""
-    timeouts, rules, messages = request.get(27, []), request.get(11, []), request.get(18, [])
-    if any(len(value) != 4 for value in timeouts) or len(timeouts) > 1 or len(rules) > 1:
+    rules, messages = request.get(11, []), request.get(18, [])
+    timeout_s = number_of(request.get(27, []))
+    if (27 in request and timeout_s is None) or len(rules) > 1:
         return ErrorCause.INVALID_ATTRIBUTE_VALUE
     try:
         change = SessionChange(
             networks=parse_filter_rules(request[92]) if 92 in request else None,
-            session_timeout_s=int.from_bytes(timeouts[0], "big") if timeouts else None,
+            session_timeout_s=timeout_s,
             rule=rules[0].decode() if rules else None,
             reason=b"".join(messages).decode("utf-8", "replace"),
         )
     except (BadFilterRule, UnicodeDecodeError):
         return ErrorCause.INVALID_ATTRIBUTE_VALUE
     return ErrorCause.MISSING_ATTRIBUTE if change.is_empty else change
-
-
-def _timestamp(request: Any) -> int | None:
-    """Event-Timestamp, seconds since 1970."""
-    values = request.get(55, [])
-    return int.from_bytes(values[0], "big") if len(values) == 1 and len(values[0]) == 4 else None
-
-
-def _attributes_are_sound(data: bytes) -> bool:
-    """Every attribute's length fits and there are not too many; a length below 2 would loop in a naive decoder."""
-    offset, end, count = MIN_PACKET_BYTES, len(data), 0
-    while offset < end:
-        if end - offset < 2 or data[offset + 1] < 2 or data[offset + 1] > end - offset:
-            return False
-        offset += data[offset + 1]
-        count += 1
-    return count <= MAX_ATTRIBUTES

@@ -9,9 +9,10 @@ from ipaddress import IPv4Address, IPv6Address
 
 import structlog
 
+from aaa.radius.wire import MAX_PACKET_BYTES
 from core.errors import OstiaryError
 from core.rate import TokenBucket
-from gateway.control.dynamic_authorization import MAX_PACKET_BYTES, DynamicAuthorizationServer
+from gateway.control.dynamic_authorization import DynamicAuthorizationServer
 
 COMPLAINTS_PER_S, COMPLAINTS_BURST = 0.2, 20.0
 """Log lines that whoever reaches the socket can cause."""

@@ -109,6 +109,9 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "no-access-code": Entry(Cause.CREDENTIAL, (_ACCESS_CODE,)),
     "wrong-credential": Entry(Cause.CREDENTIAL, (_ACCESS_CODE,)),
+    "radius-refused": Entry(
+        Cause.CREDENTIAL, ("See the log of the company's RADIUS server; the method has to be one that makes keys.",)
+    ),
     "expired-access-code": Entry(Cause.CREDENTIAL, (_ACCESS_CODE,)),
     "disabled-user": Entry(Cause.ACCESS, ("If that was a mistake: `ostiary user enable NAME`.",)),
     "revoked-device": Entry(
@@ -185,6 +188,13 @@ CATALOGUE: dict[str, Entry] = {
     "temporary-failure": Entry(Cause.GATEWAY, (_LOG,)),
     "backend-unavailable": Entry(
         Cause.BACKEND, ("Bring the database back (`ostiary check`); sign-ins then work again by themselves.",)
+    ),
+    "radius-unavailable": Entry(
+        Cause.BACKEND,
+        (
+            "See that a server of radius.upstream runs, can be reached from here, and has the same secret.",
+            "It has to put Message-Authenticator into its answers.",
+        ),
     ),
     "internal-error": Entry(Cause.GATEWAY, (_LOG,)),
     "no-msk": Entry(Cause.GATEWAY, (_LOG,)),

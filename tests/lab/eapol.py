@@ -10,7 +10,7 @@ import os
 import socket
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -22,6 +22,7 @@ from pyrad.packet import AccessAccept, AccessChallenge, AccessReject, AuthPacket
 
 from aaa.eap.server import Authenticated, EapServer, Failed, NeedCredentials, NtCredential, Send, Step
 from tests.lab.certificates import Identity, certificate_pem, key_pem
+from tests.lab.namespaces import Namespace
 from tests.lab.processes import LabError
 
 EAPOL_TEST = "eapol_test"
@@ -51,6 +52,52 @@ class EapolResult:
     ok: bool
     """Success, and both sides derived the same MSK."""
     output: str
+
+
+def run_eapol(
+    directory: Path,
+    network: dict[str, str],
+    address: str,
+    port: int,
+    secret: str,
+    *,
+    namespace: Namespace | None = None,
+    options: Sequence[str] = (),
+) -> EapolResult:
+    """Run one conversation of `eapol_test`.
+
+    Args:
+        directory: for its configuration and certificates.
+        network: of its configuration, such as `{"eap": "TLS", ...}`.
+        address: of the RADIUS server.
+        port: its port.
+        secret: shared with it.
+        namespace: where it runs.
+        options: more of the command line.
+
+    Raises:
+        LabError: it did not end in time.
+    """
+    lines = [f"  {key}={value}\n" for key, value in {"key_mgmt": "WPA-EAP", **network}.items()]
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / "eapol.conf"
+    file.write_text("network={\n" + "".join(lines) + "}\n", encoding="utf-8")
+    command = [
+        *(EAPOL_TEST, "-c", str(file), "-a", address, "-p", str(port), "-s", secret, "-t", "10", "-r0"),
+        *options,
+    ]
+    try:
+        result = subprocess.run(
+            namespace.inside(*command) if namespace is not None else command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise LabError(f"{EAPOL_TEST} did not end in {TIMEOUT_S} s") from None
+    return EapolResult(result.returncode == 0, result.stdout)
 
 
 class EapOverRadius:
@@ -97,31 +144,7 @@ class EapOverRadius:
         Raises:
             LabError: it did not end in time.
         """
-        lines = [f"  {key}={value}\n" for key, value in {"key_mgmt": "WPA-EAP", **network}.items()]
-        file = directory / "eapol.conf"
-        file.write_text("network={\n" + "".join(lines) + "}\n", encoding="utf-8")
-        port = str(self._socket.getsockname()[1])
-        command = [
-            EAPOL_TEST,
-            "-c",
-            str(file),
-            "-a",
-            "127.0.0.1",
-            "-p",
-            port,
-            "-s",
-            _SECRET.decode(),
-            "-t",
-            "10",
-            "-r0",
-        ]
-        try:
-            result = subprocess.run(
-                command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S, check=False
-            )
-        except subprocess.TimeoutExpired:
-            raise LabError(f"{EAPOL_TEST} did not end in {TIMEOUT_S} s") from None
-        return EapolResult(result.returncode == 0, result.stdout)
+        return run_eapol(directory, network, "127.0.0.1", self._socket.getsockname()[1], _SECRET.decode())
 
     def _serve(self) -> None:
         while True:

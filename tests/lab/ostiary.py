@@ -24,7 +24,7 @@ from tests.lab.namespaces import Namespace
 from tests.lab.processes import LabError, Process, wait_for
 from tests.lab.topology import GATEWAY_IPV4, GATEWAY_IPV6, INSIDE_NETWORKS
 
-Part = Literal["gateway", "web", "worker", "up"]
+Part = Literal["gateway", "radius", "web", "worker", "up"]
 TomlValue = str | int | float | bool | Sequence["TomlValue"] | Mapping[str, "TomlValue"]
 
 EXECUTABLE = Path(sys.executable).with_name("ostiary")

@@ -40,7 +40,7 @@ class ClientConfig:
     remote_identity: str
     trust_pem: str
     """The certificates that the gateway's must lead to."""
-    method: Literal["eap-mschapv2", "eap-tls", "pubkey", "psk"]
+    method: Literal["eap-mschapv2", "eap-tls", "eap-ttls", "pubkey", "psk"]
     identity: str
     then: Literal["eap-mschapv2", "eap-tls"] | None = None
     """A second authentication after the first one (RFC 4739)."""
@@ -51,6 +51,8 @@ class ClientConfig:
     """Name and secret of a post-quantum pre-shared key (RFC 8784)."""
     ppk_required: bool = False
     eap_identity: str | None = None
+    aaa_identity: str | None = None
+    """What the EAP server calls itself, where that is another than the gateway."""
     password: str | None = None
     credential: Identity | None = None
     known_authorities: tuple[x509.Certificate, ...] = ()
@@ -80,12 +82,22 @@ class ClientConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RadiusServerConfig:
+    """A RADIUS server that a strongSwan gateway asks, and reports to."""
+
+    address: str
+    secret: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayConfig:
     """A strongSwan gateway: the yardstick of the benchmarks, and what the lab itself is checked with."""
 
     identity: str
     credential: Identity
-    method: Literal["eap-mschapv2", "eap-tls", "pubkey"] = "eap-mschapv2"
+    method: Literal["eap-mschapv2", "eap-tls", "eap-radius", "pubkey"] = "eap-mschapv2"
+    radius: RadiusServerConfig | None = None
+    """Who decides, with the method `eap-radius`."""
     users: Mapping[str, str] = field(default_factory=dict)
     """Name to password."""
     client_trust_pem: str = ""
@@ -103,8 +115,10 @@ def strongswan_conf(directory: Path, *, config: ClientConfig | GatewayConfig) ->
     """The daemon's own settings; sockets and logs in `directory`."""
     client = config if isinstance(config, ClientConfig) else None
     log_level = config.log_level if isinstance(config, GatewayConfig) else 1
+    radius = config.radius if isinstance(config, GatewayConfig) else None
+    more = " eap-radius" if radius else " eap-ttls" if client and client.method == "eap-ttls" else ""
     charon: dict[str, str | Section] = {
-        "load": f"{_PLUGINS} {_ESP_PLUGINS[config.esp]} {_NETWORK_PLUGINS}",
+        "load": f"{_PLUGINS}{more} {_ESP_PLUGINS[config.esp]} {_NETWORK_PLUGINS}",
         "install_virtual_ip": "yes",
         "install_routes": "yes",
         # A dead gateway is noticed in some six seconds instead of three minutes.
@@ -127,6 +141,7 @@ def strongswan_conf(directory: Path, *, config: ClientConfig | GatewayConfig) ->
             "resolve": {"file": str(directory / "resolv.conf")},
             # The virtual address and the gateway's may lie in the same selector (0.0.0.0/0).
             "kernel-libipsec": {"allow_peer_ts": "yes"},
+            **({"eap-radius": _radius(radius)} if radius else {}),
         },
     }
     if client:
@@ -143,6 +158,16 @@ def strongswan_conf(directory: Path, *, config: ClientConfig | GatewayConfig) ->
     )
 
 
+def _radius(server: RadiusServerConfig) -> Section:
+    """Of the plugin that asks a RADIUS server, and reports sessions to it every second."""
+    return {
+        "accounting": "yes",
+        "accounting_interval": "1",
+        "nas_identifier": "strongswan",
+        "servers": {"ostiary": {"address": server.address, "secret": _quoted(server.secret)}},
+    }
+
+
 def client_conf(directory: Path, config: ClientConfig) -> str:
     """`swanctl.conf` of a client; writes the certificates that it names."""
     local: dict[str, str | Section] = {
@@ -154,6 +179,8 @@ def client_conf(directory: Path, config: ClientConfig) -> str:
     eap = second if config.then else local if config.method.startswith("eap-") else {}
     if eap:
         eap["eap_id"] = _quoted(config.eap_identity or config.identity)
+        if config.aaa_identity is not None:
+            eap["aaa_id"] = _quoted(config.aaa_identity)
     if config.credential is not None:
         local["certs"] = _write_credential(directory, "client", config.credential)
     if config.password is not None:

@@ -31,7 +31,7 @@ _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _CODE = re.compile(r"`([^`]+)`")
 _TWO_CELLS = re.compile(r"^\| ([^|]+) \| ([^|]+) \|", re.MULTILINE)
-TABLES = {"pools", "site_peers", "ppks", "rules", "trusted_authorities", "directories"}
+TABLES = {"pools", "site_peers", "ppks", "rules", "trusted_authorities", "directories", "clients", "servers"}
 """Settings that are lists of tables; the page has a table for each."""
 
 

@@ -175,8 +175,11 @@ def _disable(name: str, reason: str) -> str:
     with runtime().database.transaction() as session:
         browser_sessions.end_sessions_of(session, name)
         invitations.withdraw(session, name)
-    silent = sorted({answer.gateway for each in done for answer in each.answers if not answer.acknowledged})
+    missing = [answer for each in done for answer in each.answers if not answer.acknowledged]
+    silent = sorted({answer.gateway for answer in missing if answer.told})
+    untold = sorted({answer.gateway for answer in missing if not answer.told})
     later = f" No answer yet from {', '.join(silent)}; asked again until there is one." if silent else ""
+    later += f" Not told: {', '.join(untold)}; the sessions there end when their time is over." if untold else ""
     return f"{name} is disabled.{later}"
 
 

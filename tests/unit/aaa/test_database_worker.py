@@ -342,7 +342,9 @@ def test_a_session_that_can_not_be_written_is_refused() -> None:
     told: list[Refusal | None] = []
     opening = OpenSession.__new__(OpenSession)
     opening.reply = told.append
-    opening.refused(BROKEN)()
+    reply = opening.refused(BROKEN)
+    assert reply is not None
+    reply()
     assert told == [BROKEN]
 
 
@@ -350,7 +352,7 @@ def test_a_session_that_can_not_be_written_is_refused() -> None:
 
 
 @contextmanager
-def _unusable(runtime: Runtime) -> Iterator[None]:
+def unusable(runtime: Runtime) -> Iterator[None]:
     """Every transaction fails to begin, as when a PostgreSQL server is gone."""
 
     def refuse(_connection: object) -> None:
@@ -369,7 +371,7 @@ def test_without_a_database_nobody_gets_in_and_nothing_is_lost(runtime: Runtime)
         accepted = driver.sign_in(MsChapV2Peer("alice", laptop.code))
         assert isinstance(accepted, EapAccepted)
         session_id, _ = driver.start_session(accepted.access)
-        with structlog.testing.capture_logs() as logs, _unusable(runtime):
+        with structlog.testing.capture_logs() as logs, unusable(runtime):
             result = driver.sign_in(MsChapV2Peer("alice", laptop.code), sign_in_id="in the dark")
             assert isinstance(result, EapRejected)
             assert result.refusal.code == "backend-unavailable"
@@ -392,7 +394,7 @@ def test_without_a_database_nobody_gets_in_and_nothing_is_lost(runtime: Runtime)
 
 def test_a_gateway_does_not_start_without_its_database(runtime: Runtime) -> None:
     driver = Driver(runtime, hello=False)
-    with _unusable(runtime), pytest.raises(DatabaseError, match="can't be registered"):
+    with unusable(runtime), pytest.raises(DatabaseError, match="can't be registered"):
         driver.backend.hello(GatewayHello("gateway-1", "127.0.0.1", 3799, "userspace"))
     driver.backend.goodbye()
 

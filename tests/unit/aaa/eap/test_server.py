@@ -322,3 +322,37 @@ def test_setup_is_checked() -> None:
     with pytest.raises(SetupError):
         EapServer(["mschapv2", "tls"], "gw", None, Counter())
     assert EapServer(["mschapv2"], "gw", None, Counter()).start()[4] == EapType.IDENTITY
+
+
+class TestIdentityThatTheAuthenticatorAskedFor:
+    """As network access servers do that speak RADIUS (RFC 3579 section 2.1)."""
+
+    @pytest.mark.parametrize("identifier", [0, 1, 77, 255])
+    def test_goes_on_from_its_identifier(self, identifier: int) -> None:
+        server = make_server(["mschapv2"])
+        assert server.begin(response(identifier, EapType.IDENTITY, b"alice")) == NeedCredentials("alice")
+        step = server.provide_credentials([ALICE])
+        assert isinstance(step, Send)
+        assert step.packet[1] == (identifier + 1) & 0xFF
+
+    @pytest.mark.parametrize(
+        "packet", [b"", b"\x02", b"\x02\x01\x00\x04", request(1, EapType.IDENTITY, b""), success(3)]
+    )
+    def test_what_is_none(self, packet: bytes) -> None:
+        step = make_server().begin(packet)
+        assert isinstance(step, Failed)
+        assert step.code == "protocol-error"
+
+    def test_a_notification_instead_has_the_question_put_again(self) -> None:
+        server = make_server(["mschapv2"])
+        step = server.begin(response(9, EapType.NOTIFICATION, b""))
+        assert step == Send(request(9, EapType.IDENTITY, b""))
+        assert answer(server, request(9, EapType.IDENTITY, b""), EapType.IDENTITY, b"alice") == NeedCredentials(
+            "alice"
+        )
+
+    def test_once(self) -> None:
+        server = make_server()
+        server.start()
+        with pytest.raises(WrongState):
+            server.begin(response(1, EapType.IDENTITY, b"alice"))

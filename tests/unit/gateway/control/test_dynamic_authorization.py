@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from aaa.dynamic_authorization import DynamicRequest as ClientRequest
 from aaa.dynamic_authorization import Peer, Selector
+from aaa.radius.wire import MAX_PACKET_BYTES
 from core.secrets import Secret
 from gateway.control.change import EVERYTHING, MAX_RULES, SessionChange
 from gateway.control.dynamic_authorization import (
     MAX_ATTRIBUTES,
-    MAX_PACKET_BYTES,
     TIMESTAMP_WINDOW_S,
     DynamicAuthorizationServer,
     ErrorCause,

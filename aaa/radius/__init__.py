@@ -1,0 +1,1 @@
+"""RADIUS, sans-IO: what is on the wire, and the server that answers it. Sockets are in `aaa.radius_service`."""

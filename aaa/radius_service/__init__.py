@@ -1,0 +1,1 @@
+"""`ostiary radius`: sockets, clock and secrets around `aaa.radius`."""

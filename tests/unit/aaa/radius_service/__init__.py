@@ -1,0 +1,1 @@
+"""What is around the RADIUS server, as far as it needs no socket."""
