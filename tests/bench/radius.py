@@ -1,6 +1,6 @@
 """EAP sign-ins by RADIUS, per CPU second of the server: `ostiary radius` and Debian's FreeRADIUS, in turn.
 
-The client is wpa_supplicant's `eapol_test`, one after the other, on the same link; TLS 1.2 with ECDSA P-256 at both ends.
+The client is wpa_supplicant's `eapol_test`, one after the other, on the same link; TLS 1.2 with ECDSA P-256.
 """
 
 from __future__ import annotations
