@@ -22,7 +22,7 @@ help:
 	@echo "make test-fast   unit tests only"
 	@echo "make test-kernel those on a kernel with ESP, which is built first where it is missing (root)"
 	@echo "make check       format, lint, types, import rules"
-	@echo "make bench       measure against strongSwan (root)"
+	@echo "make bench       measure against strongSwan and FreeRADIUS (root)"
 	@echo "make lock        write the lock files anew"
 	@echo "make clean       remove the environment and all caches, not the state in ./var"
 

@@ -1,4 +1,4 @@
-"""`python -m tests.bench`: Ostiary against Debian's strongSwan, both in this run, in turn."""
+"""`python -m tests.bench`: Ostiary against Debian's strongSwan and FreeRADIUS, both in this run, in turn."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from core.errors import OstiaryError
 from tests.bench.contenders import Contender, OstiaryContender, StrongSwanContender
 from tests.bench.handshakes import HandshakeResult, measure_handshakes
 from tests.bench.kernel_throughput import measure_kernel_throughput
+from tests.bench.radius import RadiusResult, measure_radius
 from tests.bench.throughput import ThroughputResult, measure_throughput
 from tests.bench.upkeep import UpkeepResult, measure_upkeep
 from tests.lab.namespaces import Lab
 from tests.lab.processes import LabError
 from tests.lab.topology import build_site
 
-PARTS = ("all", "handshakes", "upkeep", "throughput", "kernel-throughput")
+PARTS = ("all", "handshakes", "upkeep", "throughput", "kernel-throughput", "radius")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             throughput: list[ThroughputResult] = []
             upkeep: list[UpkeepResult] = []
             kernel: list[ThroughputResult] = []
+            radius: list[RadiusResult] = []
             if options.part in ("all", "handshakes"):
                 for concurrency in options.concurrency:
                     handshakes += measure_handshakes(
@@ -54,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.part in ("all", "throughput"):
                 throughput = measure_throughput(lab, site, contenders, rounds=options.rounds, seconds=options.seconds)
             ostiary.close()
+            if options.part in ("all", "radius"):
+                radius = measure_radius(lab, site, rounds=options.rounds, count=options.sign_ins)
             if options.part in ("all", "kernel-throughput"):
                 names = [contender.name for contender in contenders]
                 kernel = measure_kernel_throughput(names, rounds=options.rounds, seconds=options.seconds)
@@ -61,9 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     if options.json:
-        print(json.dumps(_as_json(options, handshakes, upkeep, throughput, kernel), indent=2))
+        print(json.dumps(_as_json(options, handshakes, upkeep, throughput, kernel, radius), indent=2))
     else:
         _print_text(options, handshakes, upkeep, throughput, kernel)
+        _print_radius(radius)
     return 0
 
 
@@ -78,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--clients", type=int, default=50, help="whose SAs are rekeyed and moved (%(default)s)")
     parser.add_argument("--times", type=int, default=20, help="how often each (%(default)s)")
+    parser.add_argument("--sign-ins", type=int, default=200, help="by RADIUS in each turn (%(default)s)")
     parser.add_argument("--seconds", type=int, default=5, help="of each TCP stream (%(default)s)")
     parser.add_argument(
         "--esp", choices=("userspace", "kernel"), default="userspace", help="on both ends (%(default)s)"
@@ -122,6 +128,16 @@ def _print_text(
         _print_ratio([row.download_mbit_per_s for row in rows], "down")
 
 
+def _print_radius(results: Sequence[RadiusResult]) -> None:
+    for method in dict.fromkeys(result.method for result in results):
+        rows = [result for result in results if result.method == method]
+        print(f"\n{method} sign-ins by RADIUS per CPU second of the server")
+        for row in rows:
+            turns = ", ".join(f"{value:.0f}" for value in row.per_cpu_s_of_rounds)
+            print(f"  {row.name:<11}{row.per_cpu_s:8.0f}   turns: {turns}")
+        print(f"  ostiary / freeradius: {rows[0].per_cpu_s / rows[1].per_cpu_s:.2f}")
+
+
 def _print_ratio(values: Sequence[float], what: str = "") -> None:
     if len(values) == 2:
         print(f"  ostiary / strongswan {what}: {values[0] / values[1]:.2f}".replace(" :", ":"))
@@ -137,12 +153,14 @@ def _as_json(
     upkeep: Sequence[UpkeepResult],
     throughput: Sequence[ThroughputResult],
     kernel: Sequence[ThroughputResult],
+    radius: Sequence[RadiusResult],
 ) -> dict[str, Any]:
     return {
         "machine": _machine(),
         "handshakes": [{**asdict(result), "per_cpu_s": result.per_cpu_s} for result in handshakes],
         "upkeep": [{**asdict(result), "per_cpu_s": result.per_cpu_s} for result in upkeep],
         "throughput": [_throughput_as_json(row) for row in throughput],
+        "radius": [{**asdict(result), "per_cpu_s": result.per_cpu_s} for result in radius],
         "kernel_throughput": [_throughput_as_json(row) for row in kernel],
     }
 

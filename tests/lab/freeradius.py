@@ -70,6 +70,9 @@ modules {{
         enable = no
       }}
     }}
+    tls {{
+      tls = lab
+    }}
     ttls {{
       tls = lab
       default_eap_type = mschapv2
@@ -126,7 +129,7 @@ server inner {{
 
 
 class FreeRadius:
-    """A running server: EAP-MSCHAPv2, EAP-GTC and EAP-TTLS."""
+    """A running server: EAP-MSCHAPv2, EAP-GTC, EAP-TLS and EAP-TTLS."""
 
     def __init__(
         self,
@@ -149,8 +152,8 @@ class FreeRadius:
             port: for authentication.
             client: the address of the one client.
             secret: shared with it.
-            credential: its own certificate, for EAP-TTLS.
-            trust_pem: what that leads to.
+            credential: its own certificate, for EAP-TLS and EAP-TTLS.
+            trust_pem: what certificates of clients lead to.
             users: passwords by name.
         """
         self._namespace = namespace
@@ -198,6 +201,10 @@ class FreeRadius:
             return "Ready to process requests" in text
 
         wait_for(ready, READY_TIMEOUT_S, "freeradius")
+
+    def cpu_s(self) -> float:
+        """CPU seconds so far."""
+        return self._process.cpu_s() if self._process is not None else 0.0
 
     def kill(self) -> None:
         """SIGKILL; nobody is told."""
