@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -126,12 +127,20 @@ class Slapd:
         """Delete an entry, a referral too."""
         self._tool("ldapdelete", "-M", dn)
 
-    def add_person(self, name: str, password: str) -> str:
-        """A person; its DN."""
+    def add_person(self, name: str, password: str, *, number: int = 1) -> str:
+        """A person; its DN.
+
+        Args:
+            name: the person's `uid`.
+            password: in the clear.
+            number: how many people before had the name, from 1. The same person has the same id on every server, as
+                replication would give it.
+        """
         dn = f"uid={name},{PEOPLE}"
+        identity = uuid.uuid5(uuid.NAMESPACE_DNS, f"{number}.{name}.lab.test")
         self.add(
             f"dn: {dn}\nobjectClass: inetOrgPerson\nuid: {name}\ncn: {name.title()} Lab\nsn: Lab\n"
-            f"mail: {name}@lab.test\nuserPassword: {password}\n"
+            f"mail: {name}@lab.test\nuserPassword: {password}\nentryUUID: {identity}\n"
         )
         return dn
 
