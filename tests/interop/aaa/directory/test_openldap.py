@@ -157,6 +157,16 @@ def test_an_empty_password_is_not_asked_about(company: Company) -> None:
         assert code(company.sign_in(directory, "alice", "")) == "wrong-credential"
 
 
+def test_nobody_and_somebody_cost_the_same_questions(company: Company) -> None:
+    asked = {}
+    for name in ("alice", "nobody"):
+        before = len(company.first.operations())
+        company.sign_in(company.directory(), name, "wrong")
+        asked[name] = company.first.operations()[before:]
+    company.sign_in(company.directory(), "alice", "alice's password")
+    assert asked["alice"] == asked["nobody"] == ["BIND", "SRCH", "BIND"]
+
+
 def test_template_binds_with_and_without_a_service_account(company: Company) -> None:
     template = f"uid={{name}},{PEOPLE}"
     for changes in ({}, {"bind_dn": None, "bind_password_file": None}):
