@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+from aaa.backend.identity import shown
 from aaa.interface import Refusal
 
 PPOLICY_CONTROL = "1.3.6.1.4.1.42.2.27.8.5.1"
@@ -108,6 +109,10 @@ def refusal_of_bind(answer: BindAnswer) -> Refusal | None:
     subcode = _AD_SUBCODE.search(answer.message)
     if answer.code == _INVALID_CREDENTIALS and subcode is not None:
         return _REFUSAL_OF_AD_SUBCODE.get(int(subcode[1], 16), WRONG_PASSWORD)
+    if answer.code != _INVALID_CREDENTIALS and by_policy is None:
+        # Such as 53, unwillingToPerform, by which some servers say that an account is not active.
+        said = f": {shown(answer.message)}" if answer.message else ""
+        return Refusal("wrong-credential", f"the directory refuses the sign-in with result {answer.code}{said}")
     return by_policy or WRONG_PASSWORD
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from aaa.directory import accounts, filters
 from aaa.directory.accounts import AD_ATTRIBUTES, OPENLDAP_ATTRIBUTES, UNKNOWN_USER, AccountState, BindAnswer
 from aaa.directory.client import Client, Entry
-from aaa.directory.errors import DirectoryError
+from aaa.directory.errors import DirectoryError, DirectoryUnavailable
 from aaa.directory.groups import GroupGraph, attributes_of_groups, groups_of
 from aaa.directory.model import DirectoryUser
 from aaa.directory.servers import Servers
@@ -73,10 +73,7 @@ class Directory:
         if not 0 < len(password) <= LONGEST_PASSWORD or "\x00" in password:
             return accounts.WRONG_PASSWORD
         try:
-            with self.servers.connection() as client:
-                if self.settings.bind_template is not None:
-                    return self._sign_in_by_template(client, name, password)
-                return self._sign_in_by_search(client, name, password)
+            return self._again_elsewhere(lambda client: self._sign_in(client, name, password))
         except DirectoryError as error:
             return refusal_of(error)
 
@@ -88,14 +85,7 @@ class Directory:
         """
         self._need_service_account()
         try:
-            with self.servers.connection() as client:
-                self._bind_service(client)
-                entry = self._find(client, name)
-                return (
-                    entry
-                    if isinstance(entry, Refusal)
-                    else self._user(entry, groups_of(client, self.settings, entry))
-                )
+            return self._again_elsewhere(lambda client: self._look_up(client, name))
         except DirectoryError as error:
             return refusal_of(error)
 
@@ -145,6 +135,29 @@ class Directory:
                 fix="correct user_base or user_filter, or let the service account read",
             )
         return "TLS and the service account are right, people are found"
+
+    def _again_elsewhere(self, ask: Callable[[Client], DirectoryUser | Refusal]) -> DirectoryUser | Refusal:
+        """Ask, and where the server dies over it, ask the next one once."""
+        try:
+            with self.servers.connection() as client:
+                return ask(client)
+        except DirectoryUnavailable:
+            if not any(state.failure == "" for state in self.servers.states()):
+                raise
+        with self.servers.connection() as client:
+            return ask(client)
+
+    def _look_up(self, client: Client, name: str) -> DirectoryUser | Refusal:
+        self._bind_service(client)
+        entry = self._find(client, name)
+        if isinstance(entry, Refusal):
+            return entry
+        return self._user(entry, groups_of(client, self.settings, entry))
+
+    def _sign_in(self, client: Client, name: str, password: str) -> DirectoryUser | Refusal:
+        if self.settings.bind_template is not None:
+            return self._sign_in_by_template(client, name, password)
+        return self._sign_in_by_search(client, name, password)
 
     def _sign_in_by_search(self, client: Client, name: str, password: str) -> DirectoryUser | Refusal:
         self._bind_service(client)

@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from aaa import enforcement, users
@@ -34,6 +35,7 @@ ACTION = "directory.sync"
 _ADDED_AT_ONCE = 200
 """People in a transaction; sign-ins wait for no longer one."""
 _SKIPPED_SHOWN = 20
+_ENABLED, _OTHER_GROUPS = "is enabled in the directory", "groups in the directory changed"
 
 _log = structlog.get_logger(__name__)
 
@@ -121,13 +123,13 @@ def synchronise(
     return _carry_out(runtime, settings.name, plan, actor)
 
 
-def remember(session: Session, directory: str, person: DirectoryUser, actor: Actor) -> Refusal | None:
+def remember(runtime: Runtime, directory: str, person: DirectoryUser, actor: Actor) -> Refusal | None:
     """Note somebody who has just signed in with the directory's password, before the next sync does.
 
-    Groups of sessions that are up follow with the sync.
+    Where the groups are others than before, sessions that are up follow, as with a sync.
 
     Args:
-        session: the transaction.
+        runtime: of this process.
         directory: its name.
         person: who signed in; no state stands against it.
         actor: who notes it.
@@ -137,18 +139,29 @@ def remember(session: Session, directory: str, person: DirectoryUser, actor: Act
     """
     if not users.is_usable_name(person.name) or not person.id:
         return Refusal("unusable-name", f"nobody can be called {person.name[:64]!r} here")
-    user = session.get(User, person.name, with_for_update=True)
-    if user is None:
-        _add(session, directory, person, actor)
-        return None
-    problem = conflict(_known(user), directory, person)
-    if problem is not None:
-        return Refusal("other-person", problem)
-    if user.disabled and not user.disabled_by_source:
-        return Refusal("disabled-user", f"the account of {user.name} is disabled")
-    users.set_disabled(session, user, False, actor, reason="is enabled in the directory")
-    users.set_groups(session, user, person.groups, actor)
-    user.display_name = shown_name(person)
+    try:
+        refusal = _note(runtime, directory, person, actor)
+    except IntegrityError:
+        # Another sign-in of this new person was quicker, and has added the user.
+        refusal = _note(runtime, directory, person, actor)
+    if refusal is None:
+        enforcement.change_groups(runtime, person.name, person.groups, _OTHER_GROUPS, actor)
+    return refusal
+
+
+def _note(runtime: Runtime, directory: str, person: DirectoryUser, actor: Actor) -> Refusal | None:
+    with runtime.database.transaction() as session:
+        user = session.get(User, person.name, with_for_update=True)
+        if user is None:
+            _add(session, directory, person, actor)
+            return None
+        problem = conflict(_known(user), directory, person)
+        if problem is not None:
+            return Refusal("other-person", problem)
+        if user.disabled and not user.disabled_by_source:
+            return Refusal("disabled-user", f"the account of {user.name} is disabled")
+        users.set_disabled(session, user, False, actor, reason=_ENABLED)
+        user.display_name = shown_name(person)
     return None
 
 
@@ -181,16 +194,12 @@ def _carry_out(runtime: Runtime, directory: str, plan: Plan, actor: Actor) -> Sy
                     added += 1
     answers = []
     for person in plan.to_update:
-        answers += enforcement.change_groups(
-            runtime, person.name, person.groups, "groups in the directory changed", actor
-        )
+        answers += enforcement.change_groups(runtime, person.name, person.groups, _OTHER_GROUPS, actor)
         with runtime.database.transaction() as session:
             users.get_user(session, person.name).display_name = shown_name(person)
     with runtime.database.transaction() as session:
         for name in plan.to_enable:
-            users.set_disabled(
-                session, users.get_user(session, name), False, actor, reason="is enabled in the directory"
-            )
+            users.set_disabled(session, users.get_user(session, name), False, actor, reason=_ENABLED)
     for name, reason in plan.to_disable.items():
         for done in enforcement.disable_user(runtime, name, reason, actor, by_source=True):
             answers += done.answers

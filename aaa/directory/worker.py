@@ -127,9 +127,7 @@ class DirectoryPasswords:
             if isinstance(found, Refusal):
                 return found
             directory, person = found
-            with self._runtime.database.transaction() as session:
-                refusal = sync.remember(session, directory, person, sync.job_actor(directory))
-            return refusal or person
+            return sync.remember(self._runtime, directory, person, sync.job_actor(directory)) or person
         except Exception as error:
             if is_outage(error):
                 return UNAVAILABLE

@@ -51,6 +51,9 @@ class Entry:
 
 _ACCESS_CODE = "Make a new access code with `ostiary device code NAME`, and have it typed with its hyphens."
 _OUR_CERTIFICATE = "Give the device a certificate with `ostiary device certificate NAME`, and remove the old one."
+_DIRECTORY = "Run `ostiary directory check` on the gateway: it says of each server what is wrong."
+_DIRECTORY_USER = "Look at the account with `ostiary directory show NAME`, and change it in the directory."
+_NEW_PASSWORD = "Have the user set a new password on a computer of the company; then use that one."  # noqa: S105
 _STOCK = "If it is a stock client, report this with the gateway's log of the same time."
 _LOG = "Look into the gateway's log at this time."
 
@@ -138,6 +141,35 @@ CATALOGUE: dict[str, Entry] = {
             "Where many people share the address: aaa.sign_in_failures_per_minute.",
         ),
     ),
+    # What the company's directory says of a person.
+    "expired-user": Entry(Cause.ACCESS, (_DIRECTORY_USER,)),
+    "locked-user": Entry(
+        Cause.ACCESS,
+        (
+            "Unlock the account in the directory, or wait until it does so itself.",
+            "Look for an old password on another device of the user's: it locks the account again.",
+        ),
+    ),
+    "sign-in-restricted": Entry(Cause.ACCESS, (_DIRECTORY_USER,)),
+    "password-must-change": Entry(Cause.CREDENTIAL, (_NEW_PASSWORD,)),
+    "password-expired": Entry(Cause.CREDENTIAL, (_NEW_PASSWORD,)),
+    "ambiguous-user": Entry(
+        Cause.CREDENTIAL, ("Let user_filter and login_attributes of aaa.directories find one person by this name.",)
+    ),
+    "no-directory-user": Entry(Cause.CREDENTIAL, (_ACCESS_CODE,)),
+    "other-person": Entry(
+        Cause.CREDENTIAL,
+        ("Compare `ostiary user show NAME` with `ostiary directory show NAME`: one of them needs another name.",),
+    ),
+    "unusable-name": Entry(
+        Cause.CREDENTIAL, ("Set name_attribute of aaa.directories to one with letters, digits, dots and hyphens.",)
+    ),
+    "directory-unavailable": Entry(Cause.BACKEND, (_DIRECTORY,)),
+    "directory-refused": Entry(Cause.BACKEND, (_DIRECTORY,)),
+    "directory-error": Entry(Cause.BACKEND, (_DIRECTORY,)),
+    "directory-partial": Entry(Cause.BACKEND, (_DIRECTORY,)),
+    "directory-referral": Entry(Cause.BACKEND, (_DIRECTORY,)),
+    "directory-busy": Entry(Cause.BACKEND, ("See why the directory's servers are slow; `ostiary directory check`.",)),
     # Before anybody says who he is; no audit event.
     "too-many-handshakes": Entry(
         Cause.LIMIT,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import uuid
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -97,10 +99,17 @@ class Slapd:
         """Start it, with what it had before."""
         urls = f"{self.starttls}/ {self.ldaps}/ ldapi://{str(self._ldapi).replace('/', '%2f')}"
         self._process = self._namespace.start(
-            *("/usr/sbin/slapd", "-f", str(self._directory / "slapd.conf"), "-d", "0", "-h", urls),
+            *("/usr/sbin/slapd", "-f", str(self._directory / "slapd.conf"), "-d", "stats", "-h", urls),
             log_file=self._directory / "slapd.log",
         )
         wait_for(self._answers, 10.0, f"slapd at {self._address}: {self._process.log()[-2000:]}")
+
+    def operations(self) -> list[str]:
+        """What it was asked so far, in order: `BIND`, `SRCH`, ..."""
+        log = (self._directory / "slapd.log").read_text(encoding="utf-8", errors="replace")
+        # A bind that succeeds has another line with the mechanism.
+        asked = re.compile(r' op=\d+ (?:(BIND) dn="[^"]*" method|(SRCH) base|(EXT) oid)=')
+        return ["".join(found) for found in asked.findall(log)]
 
     def stop(self) -> None:
         """SIGTERM."""
@@ -126,12 +135,20 @@ class Slapd:
         """Delete an entry, a referral too."""
         self._tool("ldapdelete", "-M", dn)
 
-    def add_person(self, name: str, password: str) -> str:
-        """A person; its DN."""
+    def add_person(self, name: str, password: str, *, number: int = 1) -> str:
+        """A person; its DN.
+
+        Args:
+            name: the person's `uid`.
+            password: in the clear.
+            number: how many people before had the name, from 1. The same person has the same id on every server, as
+                replication would give it.
+        """
         dn = f"uid={name},{PEOPLE}"
+        identity = uuid.uuid5(uuid.NAMESPACE_DNS, f"{number}.{name}.lab.test")
         self.add(
             f"dn: {dn}\nobjectClass: inetOrgPerson\nuid: {name}\ncn: {name.title()} Lab\nsn: Lab\n"
-            f"mail: {name}@lab.test\nuserPassword: {password}\n"
+            f"mail: {name}@lab.test\nuserPassword: {password}\nentryUUID: {identity}\n"
         )
         return dn
 

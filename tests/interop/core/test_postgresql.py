@@ -248,6 +248,17 @@ def test_two_workers_never_do_an_item_at_the_same_time(runtime: Runtime) -> None
         assert all(session.get_one(OutboxItem, item_id).done_at for item_id in ids)
 
 
+def test_what_recurs_is_told_apart_by_its_payload(runtime: Runtime) -> None:
+    def recur(at: str) -> int | None:
+        with runtime.database.transaction() as session:
+            item = outbox.add_recurring(session, "look", {"at": at}, 60)
+        return item.id if item is not None else None
+
+    assert recur("a") is not None
+    assert recur("b") is not None
+    assert (recur("a"), recur("b")) == (None, None)
+
+
 def test_keys_rotate(runtime: Runtime) -> None:
     with runtime.database.transaction() as session:
         secret = get_or_create_secret(session, runtime.box, "gateway:a")

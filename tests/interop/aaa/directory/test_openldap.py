@@ -157,6 +157,16 @@ def test_an_empty_password_is_not_asked_about(company: Company) -> None:
         assert code(company.sign_in(directory, "alice", "")) == "wrong-credential"
 
 
+def test_nobody_and_somebody_cost_the_same_questions(company: Company) -> None:
+    asked = {}
+    for name in ("alice", "nobody"):
+        before = len(company.first.operations())
+        company.sign_in(company.directory(), name, "wrong")
+        asked[name] = company.first.operations()[before:]
+    company.sign_in(company.directory(), "alice", "alice's password")
+    assert asked["alice"] == asked["nobody"] == ["BIND", "SRCH", "BIND"]
+
+
 def test_template_binds_with_and_without_a_service_account(company: Company) -> None:
     template = f"uid={{name}},{PEOPLE}"
     for changes in ({}, {"bind_dn": None, "bind_password_file": None}):
@@ -355,3 +365,32 @@ def test_the_question_that_sign_ins_ask(company: Company, runtime: Runtime) -> N
     with runtime.database.reading() as session:
         alice = users.get_user(session, "alice")
     assert (alice.source, alice.source_id, alice.groups) == ("corp", right.id, ["engineers", "vpn users"])
+
+
+def test_killed_in_the_middle_of_many_sign_ins(company: Company, runtime: Runtime) -> None:
+    directories = (company.directory(company.first.ldaps, company.second.ldaps).settings,)
+    settings = runtime.settings.model_copy(
+        update={"aaa": runtime.settings.aaa.model_copy(update={"directories": directories})}
+    )
+    answers: queue.SimpleQueue[DirectoryUser | Refusal] = queue.SimpleQueue()
+    total = 200
+
+    def ask() -> list[DirectoryUser | Refusal]:
+        passwords = DirectoryPasswords(Runtime(settings, runtime.database, runtime.box), lambda call: call())
+        passwords.start()
+        try:
+            for _ in range(total):
+                passwords.check("alice", "alice's password", answers.put)
+            found = [answers.get(timeout=10) for _ in range(total // 4)]
+            company.first.kill()
+            return found + [answers.get(timeout=10) for _ in range(total - len(found))]
+        finally:
+            passwords.stop()
+
+    started = time.monotonic()
+    try:
+        found = company.ask(ask)
+    finally:
+        company.first.start()
+    print(f"{total / (time.monotonic() - started):.0f} sign-ins a second, one of two servers killed among them")
+    assert [answer for answer in found if isinstance(answer, Refusal)] == []

@@ -144,7 +144,7 @@ def test_another_person_with_the_name_of_a_leaver_gets_nothing_of_it(ostiary: Os
     [row] = ostiary.command_json("directory", "sync")
     assert row["disabled"] == 1
     assert user(ostiary, OTHERS[0]).disabled
-    slapd.add_person(OTHERS[0], "somebody else's password")
+    slapd.add_person(OTHERS[0], "somebody else's password", number=2)
     [row] = ostiary.command_json("directory", "sync")
     assert row["skipped"] == {OTHERS[0]: "the user of this name here was another person"}
     assert user(ostiary, OTHERS[0]).disabled
