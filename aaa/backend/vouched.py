@@ -41,7 +41,7 @@ class Directory:
         user = next((self._users[name] for name in vouched.user_names if name in self._users), None)
         if known.device is not None:
             return Known(user, known.device, known.posture, None)
-        return unmanaged(user, vouched.holder_id, device_name(vouched.authority, proof.certificate_serial))
+        return unmanaged(user, vouched.holder_id, _unmanaged_name(vouched, proof))
 
     def _device(self, vouched: Vouched) -> Known:
         if vouched.device_id:
@@ -53,6 +53,11 @@ def unmanaged(user: Subject | None, device_id: str, name: str) -> Known:
     """A device that is not in the inventory. It belongs to whoever the certificate names."""
     owner = user.user_name if user is not None else ""
     return Known(user, DeviceIdentity(device_id, name, owner), Posture(UNMANAGED), None)
+
+
+def _unmanaged_name(vouched: Vouched, proof: Proof) -> str:
+    """Without a certificate, somebody's password was right: then the name is the user's."""
+    return device_name(vouched.authority, proof.certificate_serial or next(iter(vouched.user_names), ""))
 
 
 def device_name(authority: str, serial: str) -> str:
