@@ -1,25 +1,22 @@
-"""strongSwan and the gateway begin the same thing, or what can't go together, at the same moment.
-
-Such moments are rare, so they are made: a router in between drops IKE's messages, and none of ESP's, until both ends
-have sent a request that the other has not seen. When it lets them pass, they are sent again, and cross.
-"""
+"""strongSwan and the gateway begin at the same moment what is the same or can't go together: `tests.lab.crossing`."""
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
 from tests.interop.clients import Deployment, deployment, leave, use_tunnel
 from tests.interop.pinging import pinging
-from tests.lab.namespaces import Lab, Namespace
+from tests.lab.crossing import Crossing
+from tests.lab.namespaces import Lab
 from tests.lab.ostiary import TomlValue
 from tests.lab.processes import wait_for
 from tests.lab.strongswan import SaView, StrongSwanClient
-from tests.lab.topology import GATEWAY_INSIDE_IPV4, GATEWAY_IPV4, INSIDE_IPV4, Site
+from tests.lab.topology import GATEWAY_INSIDE_IPV4, INSIDE_IPV4, Site
 
 pytestmark = pytest.mark.interop
 
@@ -30,73 +27,12 @@ how long they may take to agree.
 ASKED_S, SETTLED_S = SOON_S + 4.0, 15.0
 ROUNDS = 2
 HELP_DESK = f"{GATEWAY_INSIDE_IPV4}/32"
-IKE = "@th,64,32 0"
-"""In UDP on port 4500: the non-ESP marker, where ESP has its SPI (RFC 3948 section 2.2)."""
-RESPONSE = f"{IKE} @th,248,8 & 0x20 == 0x20"
-"""The flag of IKE's header (RFC 7296 section 3.1)."""
-
-
-class Road:
-    """The router that all of it passes.
-
-    Args:
-        router: in between.
-    """
-
-    def __init__(self, router: Namespace) -> None:
-        self._router = router
-
-    def cross(
-        self,
-        client_asks: Callable[[], object],
-        gateway_asks: Callable[[], object] | None = None,
-        *,
-        both_notice: bool = False,
-    ) -> None:
-        """Let both ask before either hears the other.
-
-        Args:
-            client_asks: has the client ask; called when the gateway has asked.
-            gateway_asks: the same of the gateway, where it does not ask by itself.
-            both_notice: let no answer pass before both requests were seen, so that both ends know of the collision.
-        """
-        self._router.nft(_held(IKE))
-        try:
-            if gateway_asks is not None:
-                gateway_asks()
-            wait_for(lambda: self._dropped()[0] > 0, ASKED_S, "the gateway's request", interval_s=0.05)
-            client_asks()
-            wait_for(lambda: self._dropped()[1] > 0, ASKED_S, "the client's request", interval_s=0.05)
-            if both_notice:
-                self._router.nft("delete table ip held\n" + _held(RESPONSE))
-                wait_for(lambda: min(self._dropped()) > 0, ASKED_S, "an answer of each side", interval_s=0.05)
-        finally:
-            self._router.run("nft", "delete", "table", "ip", "held")
-
-    def _dropped(self) -> tuple[int, int]:
-        """Messages of the gateway and of the client."""
-        counts = re.findall(r"counter packets (\d+)", self._router.run("nft", "list", "table", "ip", "held"))
-        of_gateway, of_client = map(int, counts)
-        return of_gateway, of_client
-
-
-def _held(what: str) -> str:
-    """The rules that drop and count these of the messages."""
-    return f"""
-        table ip held {{
-            chain passing {{
-                type filter hook forward priority filter
-                ip saddr {GATEWAY_IPV4} udp sport 4500 {what} counter drop
-                ip daddr {GATEWAY_IPV4} udp dport 4500 {what} counter drop
-            }}
-        }}
-    """
 
 
 @pytest.fixture(scope="module")
-def road(site: Site) -> Road:
+def crossing(site: Site) -> Crossing:
     """Between the client and the gateway."""
-    return Road(site.internet)
+    return Crossing(site.internet, ASKED_S)
 
 
 @contextlib.contextmanager
@@ -136,14 +72,14 @@ def wait_until_settled(client: StrongSwanClient, *others: str) -> SaView:
     return wait_for(anew, SETTLED_S, f"one SA of each kind\n{client.log()[-6000:]}", interval_s=0.05)
 
 
-def test_both_rekey_the_child_sa(site: Site, lab: Lab, road: Road) -> None:
+def test_both_rekey_the_child_sa(site: Site, lab: Lab, crossing: Crossing) -> None:
     """RFC 7296 section 2.8.1."""
     with connected(site, lab, "children", {"child_rekey_s": SOON_S}) as (own, client):
         live = own.ostiary.live_session(own.laptop.device_id)
         with pinging(client.namespace, client.directory) as pings:
             for number in range(1, ROUNDS + 1):
                 before = wait_until_settled(client)
-                road.cross(lambda: client.begin_rekeying("child"), both_notice=True)
+                crossing.cross(lambda: client.begin_rekeying("child"), both_notice=True)
                 client.wait_for_log(rf"(?s)(CHILD_SA rekey(/delete)? collision.*){{{number}}}", SETTLED_S)
                 after = wait_until_settled(client, before.child_spi_in)
                 assert after.spis == before.spis
@@ -153,14 +89,14 @@ def test_both_rekey_the_child_sa(site: Site, lab: Lab, road: Road) -> None:
         leave(client, own.ostiary, own.laptop, packets=pings.sent)
 
 
-def test_both_rekey_the_ike_sa(site: Site, lab: Lab, road: Road) -> None:
+def test_both_rekey_the_ike_sa(site: Site, lab: Lab, crossing: Crossing) -> None:
     """RFC 7296 section 2.8.2."""
     with connected(site, lab, "ike", {"ike_rekey_s": SOON_S}) as (own, client):
         live = own.ostiary.live_session(own.laptop.device_id)
         with pinging(client.namespace, client.directory) as pings:
             for number in range(1, ROUNDS + 1):
                 before = wait_until_settled(client)
-                road.cross(lambda: client.begin_rekeying("ike"), both_notice=True)
+                crossing.cross(lambda: client.begin_rekeying("ike"), both_notice=True)
                 client.wait_for_log(rf"(?s)(IKE_SA rekey collision.*){{{number}}}", SETTLED_S)
                 after = wait_until_settled(client, before.spis)
                 assert after.child_spi_in == before.child_spi_in
@@ -172,7 +108,7 @@ def test_both_rekey_the_ike_sa(site: Site, lab: Lab, road: Road) -> None:
 
 
 def test_the_client_rekeys_the_ike_sa_while_the_gateway_narrows_its_child_sa(
-    site: Site, lab: Lab, road: Road
+    site: Site, lab: Lab, crossing: Crossing
 ) -> None:
     """RFC 7296 section 2.25.2: TEMPORARY_FAILURE, so the child SA is made later, and in the new IKE SA."""
     rules: list[TomlValue] = [
@@ -184,7 +120,7 @@ def test_the_client_rekeys_the_ike_sa_while_the_gateway_narrows_its_child_sa(
         [before] = client.list_sas()
         quarantine = ("device", "quarantine", own.laptop.device_name, "--reason", "disk encryption is off")
         with pinging(client.namespace, client.directory, GATEWAY_INSIDE_IPV4):
-            road.cross(lambda: client.begin_rekeying("ike"), lambda: own.ostiary.command(*quarantine))
+            crossing.cross(lambda: client.begin_rekeying("ike"), lambda: own.ostiary.command(*quarantine))
             client.wait_for_log(r"CREATE_CHILD_SA response \d+ \[ N\(TEMP_FAIL\) \]", SETTLED_S)
             after = wait_until_settled(client, before.spis, before.child_spi_in)
         assert after.remote_selectors == (HELP_DESK,)
@@ -194,7 +130,7 @@ def test_the_client_rekeys_the_ike_sa_while_the_gateway_narrows_its_child_sa(
         client.terminate()
 
 
-def test_the_client_deletes_the_child_sa_that_the_gateway_rekeys(site: Site, lab: Lab, road: Road) -> None:
+def test_the_client_deletes_the_child_sa_that_the_gateway_rekeys(site: Site, lab: Lab, crossing: Crossing) -> None:
     """RFC 7296 section 2.25.1: it is gone, for the gateway as well, and the client can have another one."""
     with (
         connected(site, lab, "deleting", {"child_rekey_s": SOON_S}) as (own, client),
@@ -202,7 +138,7 @@ def test_the_client_deletes_the_child_sa_that_the_gateway_rekeys(site: Site, lab
     ):
         live = own.ostiary.live_session(own.laptop.device_id)
         waiting: list[Future[str]] = []
-        road.cross(lambda: waiting.append(thread.submit(client.terminate_child)))
+        crossing.cross(lambda: waiting.append(thread.submit(client.terminate_child)))
         waiting[0].result()
         client.wait_for_log(r"generating CREATE_CHILD_SA response \d+ \[ N\((TEMP_FAIL|NO_CHILD_SA)\) \]", SETTLED_S)
         [alone] = client.list_sas()
@@ -214,12 +150,12 @@ def test_the_client_deletes_the_child_sa_that_the_gateway_rekeys(site: Site, lab
         leave(client, own.ostiary, own.laptop)
 
 
-def test_both_delete_the_ike_sa(site: Site, lab: Lab, road: Road) -> None:
+def test_both_delete_the_ike_sa(site: Site, lab: Lab, crossing: Crossing) -> None:
     """RFC 7296 section 1.4.1: each answers, and neither waits for what the other has said already."""
     with connected(site, lab, "leaving", {}) as (own, client), ThreadPoolExecutor(1) as thread:
         live = own.ostiary.live_session(own.laptop.device_id)
         waiting: list[Future[str]] = []
-        road.cross(
+        crossing.cross(
             lambda: waiting.append(thread.submit(client.terminate)),
             lambda: own.ostiary.command("session", "disconnect", live.id, "--reason", "maintenance"),
         )
