@@ -96,10 +96,10 @@ class FindCodes(Request):
 
 @dataclass(frozen=True, slots=True)
 class Vouched:
-    """Whom a certificate of another CA names, and what is known of its revocation."""
+    """Whom a certificate of another CA names, and what is known of its revocation; or whose password was right."""
 
     authority: str
-    """The CA, by its name in the settings."""
+    """The CA or the directory, by its name in the settings."""
     names_user: bool
     user_names: tuple[str, ...]
     """What the user may be called here, the most specific first."""
@@ -126,7 +126,7 @@ class Proof:
     code: StoredCode | None = None
     certificate_serial: str = ""
     vouched: Vouched | None = None
-    """Set where another CA signed the certificate."""
+    """Set where another CA signed the certificate, or a directory took the password."""
 
 
 @dataclass(slots=True)

@@ -56,7 +56,7 @@ def show(user: str, name: str | None, as_json: bool) -> None:
     for settings in _chosen(current_settings().aaa.directories, name):
         found = Directory(settings).lookup(user)
         if isinstance(found, DirectoryUser):
-            facts = {"directory": settings.name, **asdict(found), "states": sorted(found.states)}
+            facts = {**asdict(found), "states": sorted(found.states)}
             emit_one(facts | {"groups": list(found.groups)}, as_json)
             return
         reasons.append(f"{settings.name}: {found.reason}")

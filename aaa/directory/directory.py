@@ -210,6 +210,7 @@ class Directory:
     def _user(self, entry: Entry, groups: tuple[str, ...]) -> DirectoryUser:
         settings = self.settings
         return DirectoryUser(
+            directory=settings.name,
             name=entry.text(settings.effective_name_attribute).lower(),
             dn=entry.dn,
             id=self._id(entry),

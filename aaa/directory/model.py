@@ -11,6 +11,8 @@ from aaa.directory.accounts import AccountState
 class DirectoryUser:
     """A person in a directory."""
 
+    directory: str
+    """By its name in the settings."""
     name: str
     """In lower case, as the person is called here."""
     dn: str

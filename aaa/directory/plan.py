@@ -80,7 +80,7 @@ def compare(
             if ends is None:
                 to_add.append(person)
             continue
-        problem = conflict(user, directory, person)
+        problem = conflict(user, person)
         if problem is not None:
             skipped[person.name] = problem
             if user.source == directory and not user.disabled:
@@ -102,9 +102,9 @@ def compare(
     return Plan(tuple(to_add), tuple(to_update), tuple(to_enable), to_disable, skipped, unchanged)
 
 
-def conflict(user: KnownUser, directory: str, person: DirectoryUser) -> str | None:
+def conflict(user: KnownUser, person: DirectoryUser) -> str | None:
     """Why a person of a directory is not this user, who has the same name; None where it is the same one."""
-    if user.source != directory:
+    if user.source != person.directory:
         where = "was added here by hand" if user.source == "local" else f"comes from directory {user.source}"
         return f"the user of this name {where}"
     if user.source_id != person.id:

@@ -123,14 +123,13 @@ def synchronise(
     return _carry_out(runtime, settings.name, plan, actor)
 
 
-def remember(runtime: Runtime, directory: str, person: DirectoryUser, actor: Actor) -> Refusal | None:
+def remember(runtime: Runtime, person: DirectoryUser, actor: Actor) -> Refusal | None:
     """Note somebody who has just signed in with the directory's password, before the next sync does.
 
     Where the groups are others than before, sessions that are up follow, as with a sync.
 
     Args:
         runtime: of this process.
-        directory: its name.
         person: who signed in; no state stands against it.
         actor: who notes it.
 
@@ -140,22 +139,22 @@ def remember(runtime: Runtime, directory: str, person: DirectoryUser, actor: Act
     if not users.is_usable_name(person.name) or not person.id:
         return Refusal("unusable-name", f"nobody can be called {person.name[:64]!r} here")
     try:
-        refusal = _note(runtime, directory, person, actor)
+        refusal = _note(runtime, person, actor)
     except IntegrityError:
         # Another sign-in of this new person was quicker, and has added the user.
-        refusal = _note(runtime, directory, person, actor)
+        refusal = _note(runtime, person, actor)
     if refusal is None:
         enforcement.change_groups(runtime, person.name, person.groups, _OTHER_GROUPS, actor)
     return refusal
 
 
-def _note(runtime: Runtime, directory: str, person: DirectoryUser, actor: Actor) -> Refusal | None:
+def _note(runtime: Runtime, person: DirectoryUser, actor: Actor) -> Refusal | None:
     with runtime.database.transaction() as session:
         user = session.get(User, person.name, with_for_update=True)
         if user is None:
-            _add(session, directory, person, actor)
+            _add(session, person, actor)
             return None
-        problem = conflict(_known(user), directory, person)
+        problem = conflict(_known(user), person)
         if problem is not None:
             return Refusal("other-person", problem)
         if user.disabled and not user.disabled_by_source:
@@ -190,7 +189,7 @@ def _carry_out(runtime: Runtime, directory: str, plan: Plan, actor: Actor) -> Sy
             for person in plan.to_add[start : start + _ADDED_AT_ONCE]:
                 # Another process may have noted the person since.
                 if session.get(User, person.name) is None:
-                    _add(session, directory, person, actor)
+                    _add(session, person, actor)
                     added += 1
     answers = []
     for person in plan.to_update:
@@ -224,13 +223,13 @@ def _carry_out(runtime: Runtime, directory: str, plan: Plan, actor: Actor) -> Sy
     return result
 
 
-def _add(session: Session, directory: str, person: DirectoryUser, actor: Actor) -> None:
+def _add(session: Session, person: DirectoryUser, actor: Actor) -> None:
     users.create_user(
         session,
         person.name,
         display_name=shown_name(person),
         groups=person.groups,
-        source=directory,
+        source=person.directory,
         source_id=person.id,
         actor=actor,
     )

@@ -123,11 +123,10 @@ class DirectoryPasswords:
 
     def _answer(self, question: _Question) -> Answer:
         try:
-            found = self._ask(question)
-            if isinstance(found, Refusal):
-                return found
-            directory, person = found
-            return sync.remember(self._runtime, directory, person, sync.job_actor(directory)) or person
+            person = self._ask(question)
+            if isinstance(person, Refusal):
+                return person
+            return sync.remember(self._runtime, person, sync.job_actor(person.directory)) or person
         except Exception as error:
             if is_outage(error):
                 return UNAVAILABLE
@@ -135,16 +134,14 @@ class DirectoryPasswords:
             _log.exception("a password could not be checked")
             return BROKEN
 
-    def _ask(self, question: _Question) -> tuple[str, DirectoryUser] | Refusal:
+    def _ask(self, question: _Question) -> Answer:
         """The directory of whoever is known; for others each of them, until one has somebody of this name."""
         source = self._source_of(question.identity)
         if source == LOCAL:
             return LOCAL_USER
         for directory in self._asked(source):
             answer = directory.sign_in(question.identity, question.password)
-            if isinstance(answer, DirectoryUser):
-                return directory.settings.name, answer
-            if answer.code != UNKNOWN_USER.code:
+            if isinstance(answer, DirectoryUser) or answer.code != UNKNOWN_USER.code:
                 # One that is down may be the one that has the person: nobody gets further by that.
                 return answer
         return UNKNOWN_USER

@@ -27,6 +27,7 @@ def directory(**changes: Any) -> DirectorySettings:
 def person(name: str, *groups: str, states: frozenset[AccountState] = frozenset(), **changes: Any) -> DirectoryUser:
     """Somebody in it."""
     values: dict[str, Any] = {
+        "directory": "corp",
         "name": name,
         "dn": f"uid={name},ou=people,dc=test",
         "id": f"id-of-{name}",

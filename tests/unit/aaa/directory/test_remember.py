@@ -13,7 +13,7 @@ from tests.unit.aaa.directory.people import directory, person
 
 def remember(runtime: Runtime, *groups: str, name: str = "alice", **changes: object) -> str:
     """The code of the refusal, or `ok`."""
-    refusal = sync.remember(runtime, "corp", person(name, *groups, **changes), SYSTEM)  # type: ignore[arg-type]
+    refusal = sync.remember(runtime, person(name, *groups, **changes), SYSTEM)  # type: ignore[arg-type]
     return refusal.code if refusal else "ok"
 
 
