@@ -27,9 +27,9 @@ class Prompt:
 
 
 PasswordReply = Callable[["Proof | Prompt | Refusal"], None]
-"""A proof says yes, and for whom; by which method it came, the conversation adds. A refusal says no, or that nobody could be asked: the codes `unknown-user`,
-`no-access-code` and `wrong-credential` are for passwords that are not right, of which the peer learns by the method
-itself; any other ends the conversation at once."""
+"""A proof says yes, and for whom; by which method it came, the conversation adds. A refusal says no, or that nobody
+could be asked: the codes `unknown-user`, `no-access-code` and `wrong-credential` are for passwords that are not
+right, of which the peer learns by the method itself; any other ends the conversation at once."""
 
 WRONG_PASSWORD_CODES = frozenset({"unknown-user", "no-access-code", "wrong-credential"})
 
