@@ -75,7 +75,7 @@ def test_pap(password: str, code: str | None) -> None:
 
 @TUNNELS
 def test_gtc_can_ask_again(tunnel: type[TunnelPeer]) -> None:
-    answers = {"secret": PasswordPrompt("Code: "), "123456": PasswordRight("laptop")}
+    answers: dict[str, PasswordVerdict] = {"secret": PasswordPrompt("Code: "), "123456": PasswordRight("laptop")}
     inner = GtcPeer("alice", "secret", "123456")
     server = make_server(["ttls", "peap"], inside=inside_tunnels("gtc"))
     done = converse(server, peer_of(tunnel, inner), check=lambda question: answers[question.password])
