@@ -28,6 +28,7 @@ from aaa.backend.failure_limit import FailureLimit
 from aaa.backend.handshake_log import HandshakeLog
 from aaa.backend.intake import AccountingIntake
 from aaa.backend.pass_through import PassThrough
+from aaa.backend.passwords import AccessCodes
 from aaa.backend.processing import Processor
 from aaa.backend.refusals import TOO_MANY_FAILURES, RefusalLog
 from aaa.backend.requests import (
@@ -52,8 +53,9 @@ from aaa.backend.worker import DatabaseWorker
 from aaa.decision import SITE_METHOD
 from aaa.directory.worker import DirectoryPasswords
 from aaa.dynamic_authorization import control_secret_name
-from aaa.eap.server import MUTUAL_METHODS, EapServer
+from aaa.eap.server import MUTUAL_METHODS, TUNNELS, EapServer, Inside
 from aaa.eap.tls import EapTlsServer
+from aaa.eap.tls_server import TlsServer
 from aaa.interface import (
     Access,
     FirstFactor,
@@ -134,7 +136,7 @@ class InProcessBackend:
         self._certificates = self._current_certificates()
         self._ocsp: dict[str, OwnOcspResponse] = {}
         """By the serial of the certificate."""
-        self._tls = self._tls_server()
+        self._tls, self._inside = self._tls_server(), self._inside_tunnels()
         processor = Processor(
             AccessRules(runtime.rules).current,
             settings.devices_at_once,
@@ -148,9 +150,11 @@ class InProcessBackend:
         per_address = settings.sign_in_failures_per_minute
         limit = FailureLimit(per_address, IDENTITY_PATIENCE * per_address, os.urandom(16))
         self._upstreams = self._upstream_thread(post)
+        hashes = NtHashes(runtime.box)
         self._desk = Desk(
             submit=self._worker.submit,
-            hashes=NtHashes(runtime.box),
+            hashes=hashes,
+            passwords=AccessCodes(self._worker.submit, hashes),
             certificates=CertificateChecker([authority.root], [authority.issuing], self._foreign, self._revocation),
             limit=limit,
             refusals=RefusalLog(self._worker.submit, limit, SprayingWatch(settings.spraying_users), time.monotonic()),
@@ -180,7 +184,7 @@ class InProcessBackend:
         """
         before, self._certificates = self._certificates[0], self._current_certificates()
         if self._certificates[0].serial != before.serial:
-            self._tls = self._tls_server()
+            self._tls, self._inside = self._tls_server(), self._inside_tunnels()
         known, self._ocsp = self._ocsp, {}
         issuers = tuple(key_sha1(ca) for ca in (self._authority.root, self._authority.issuing))
         return tuple(self._credential(certificate, issuers, known) for certificate in self._certificates)
@@ -271,7 +275,7 @@ class InProcessBackend:
         if self._upstreams is not None:
             return PassThrough(self._desk, self._upstreams, context, proof, os.urandom)
         methods = [name for name in settings.aaa.eap_methods if not mutual or name in MUTUAL_METHODS]
-        server = EapServer(methods, settings.gateway.identity, self._tls, os.urandom)
+        server = EapServer(methods, settings.gateway.identity, self._tls, os.urandom, inside=self._inside)
         return EapSignIn(self._desk, server, context, proof)
 
     def check_device(
@@ -426,6 +430,17 @@ class InProcessBackend:
     def _upstream_thread(self, post: Callable[[Callable[[], None]], None]) -> UpstreamThread | None:
         settings = self._runtime.settings.radius.upstream
         return UpstreamThread(settings, post) if settings.servers else None
+
+    def _inside_tunnels(self) -> Inside | None:
+        settings = self._runtime.settings.aaa
+        if TUNNELS.isdisjoint(settings.eap_methods):
+            return None
+        certificate = self._certificates[0]
+        return Inside(
+            TlsServer(certificate.chain_der, certificate.private_key),
+            settings.eap_inner_methods,
+            binding_required=settings.peap_cryptobinding == "required",
+        )
 
     def _revocation_service(self, post: Callable[[Callable[[], None]], None]) -> RevocationService | None:
         if not self._foreign:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 from sqlalchemy.orm import Session
@@ -17,13 +17,13 @@ from aaa.access_rules import AccessRules, address_in
 from aaa.cli.output import emit_one
 from aaa.decision import (
     BUILT_IN,
+    SITE_METHOD,
     Context,
     Decision,
     DeviceIdentity,
     Posture,
     Rule,
     Subject,
-    both_methods,
     decide,
 )
 from aaa.policy_review import review
@@ -32,15 +32,10 @@ from core.clock import utc_now
 from core.errors import OstiaryError
 from core.settings import RuleSettings, Settings
 from core.settings.live_rules import read_rules
+from core.settings.rules import SignInMethod
 from posture import devices as inventory
 
-METHODS = (
-    "eap-mschapv2",
-    "eap-tls",
-    "certificate",
-    both_methods("certificate", "eap-mschapv2"),
-    both_methods("certificate", "eap-tls"),
-)
+METHODS = tuple(method for method in get_args(SignInMethod) if method != SITE_METHOD)
 
 
 @click.group()

@@ -19,10 +19,14 @@ _HOURS = re.compile(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d")
 SignInMethod = Literal[
     "eap-mschapv2",
     "eap-tls",
+    "eap-ttls",
+    "eap-peap",
     "eap-radius",
     "certificate",
     "certificate+eap-mschapv2",
     "certificate+eap-tls",
+    "certificate+eap-ttls",
+    "certificate+eap-peap",
     "certificate+eap-radius",
     "psk",
 ]

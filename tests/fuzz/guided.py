@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz.guided TARGET [--seconds N]`: let coverage of the protocol core guide the fuzzer (libFuzzer).
+"""`python -m tests.fuzz.guided TARGET [--seconds N]`: let coverage of the cores guide the fuzzer (libFuzzer).
 
 What reaches new code is kept in `tests/fuzz/corpus/TARGET`, which every run of the tests replays; `--merge` reduces
 the corpus to the inputs that it takes to reach all of it.
@@ -14,7 +14,7 @@ import click
 
 MAX_INPUT_BYTES = 2048
 
-with atheris.instrument_imports(include=["gateway.ike"]):
+with atheris.instrument_imports(include=["gateway.ike", "aaa.eap"]):
     from tests.fuzz.targets import CORPUS, TARGETS
 
 

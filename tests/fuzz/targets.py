@@ -6,6 +6,7 @@ authentication   the same with each of the ways to sign in, and a gateway that a
 established  a script for both ends of an SA that is up: rekeyings, deletes, bad messages under the right keys,
              lost, doubled and reordered datagrams, time
 fragments    a script of fragments of one SA, all of them authentic
+tunnels      what is said inside the TLS tunnels of EAP-TTLS and PEAP, and around them (`tunnels.py`)
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from gateway.ike.payloads.security_association import parse_proposals, proposals
 from gateway.ike.selectors import parse_selectors, selectors_to_bytes
 from gateway.ike.states import State
 from tests.fuzz.scenarios import AUTHENTICATION, SCENARIOS
+from tests.fuzz.tunnels import tunnels
 from tests.peers.initiator import Initiator, InitiatorConfig
 from tests.unit.gateway.ike.pair import End, Pair
 from tests.unit.gateway.ike.wire import GATEWAY, Aaa, Wire, mschapv2, responder_config
@@ -303,4 +305,5 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "authentication": authentication,
     "established": established,
     "fragments": fragments,
+    "tunnels": tunnels,
 }

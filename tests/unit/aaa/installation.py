@@ -7,6 +7,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from aaa.eap.server import MethodName
 from core.database import Database
 from core.runtime import Runtime
 from core.secrets import SecretBox
@@ -29,11 +30,14 @@ def make_settings(
     rules: tuple[RuleSettings, ...] | None = None,
     failures_per_minute: int = 10,
     authorities: tuple[TrustedAuthoritySettings, ...] = (),
+    eap_methods: tuple[MethodName, ...] | None = None,
 ) -> Settings:
     """Settings of a small installation; its keys are P-256 because those are made in no time."""
     aaa = AaaSettings(sign_in_failures_per_minute=failures_per_minute)
     if rules is not None:
         aaa = aaa.model_copy(update={"rules": rules})
+    if eap_methods is not None:
+        aaa = aaa.model_copy(update={"eap_methods": eap_methods})
     return Settings(
         state_dir=folder,
         aaa=aaa,
@@ -66,10 +70,17 @@ def open_runtime(
     failures_per_minute: int = 10,
     authorities: tuple[TrustedAuthoritySettings, ...] = (),
     rules_file: Path | None = None,
+    eap_methods: tuple[MethodName, ...] | None = None,
 ) -> Runtime:
     """An installation of its own in `folder`, with a CA and a gateway's certificate."""
     shutil.copytree(_template(), folder, dirs_exist_ok=True)
-    settings = make_settings(folder, rules=rules, failures_per_minute=failures_per_minute, authorities=authorities)
+    settings = make_settings(
+        folder,
+        rules=rules,
+        failures_per_minute=failures_per_minute,
+        authorities=authorities,
+        eap_methods=eap_methods,
+    )
     if rules_file is not None:
         settings = settings.model_copy(update={"aaa": settings.aaa.model_copy(update={"rules_file": rules_file})})
         first = settings.aaa.model_copy(update={"rules": first_rules(settings)})

@@ -28,7 +28,7 @@ def decide(runtime: Runtime, *rules: RuleSettings, first: Proof | None = None) -
     request = DecideSignIn(context(), proof, answers.append, lambda: True, first)
     outcome = Outcome([], [])
     with runtime.database.reading() as session:
-        Decider([Rule.from_settings(rule) for rule in rules], 60, utc_now).decide(
+        Decider(lambda: [Rule.from_settings(rule) for rule in rules], 60, utc_now).decide(
             session.connection(), [request], outcome
         )
     for reply in outcome.replies:
