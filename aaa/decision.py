@@ -58,7 +58,8 @@ class Context:
     """How and where it asks."""
 
     method: str
-    """`eap-mschapv2`, `eap-tls`, `certificate`, or the last of these and one of the others, see `both_methods`."""
+    """`eap-mschapv2`, `eap-tls`, `eap-ttls`, `eap-peap`, `certificate`, or the last of these and one of the others,
+    see `both_methods`."""
     gateway: str
 
 

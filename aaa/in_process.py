@@ -25,6 +25,7 @@ from aaa.backend.credentials import CertificateChecker, NtHashes
 from aaa.backend.events import refused
 from aaa.backend.failure_limit import FailureLimit
 from aaa.backend.handshake_log import HandshakeLog
+from aaa.backend.passwords import AccessCodes
 from aaa.backend.processing import Processor
 from aaa.backend.refusals import TOO_MANY_FAILURES, RefusalLog
 from aaa.backend.requests import (
@@ -46,10 +47,12 @@ from aaa.backend.requests import (
 from aaa.backend.ticket_keys import EPOCH_S, ticket_keys
 from aaa.backend.worker import DatabaseWorker
 from aaa.decision import SITE_METHOD, Rule
+from aaa.directory.passwords import CodesThenDirectories
 from aaa.directory.worker import DirectoryPasswords
 from aaa.dynamic_authorization import control_secret_name
-from aaa.eap.server import MUTUAL_METHODS, EapServer
+from aaa.eap.server import MUTUAL_METHODS, TUNNELS, EapServer, Inside
 from aaa.eap.tls import EapTlsServer
+from aaa.eap.tls_server import TlsServer
 from aaa.interface import (
     Access,
     EapConversation,
@@ -130,7 +133,7 @@ class InProcessBackend:
         self._certificates = self._current_certificates()
         self._ocsp: dict[str, OwnOcspResponse] = {}
         """By the serial of the certificate."""
-        self._tls = self._tls_server()
+        self._tls, self._inside = self._tls_server(), self._inside_tunnels()
         processor = Processor(
             [Rule.from_settings(rule) for rule in settings.rules],
             settings.devices_at_once,
@@ -143,9 +146,11 @@ class InProcessBackend:
         self._passwords = DirectoryPasswords(runtime, post)
         per_address = settings.sign_in_failures_per_minute
         limit = FailureLimit(per_address, IDENTITY_PATIENCE * per_address, os.urandom(16))
+        hashes = NtHashes(runtime.box)
         self._desk = Desk(
             submit=self._worker.submit,
-            hashes=NtHashes(runtime.box),
+            hashes=hashes,
+            passwords=CodesThenDirectories(AccessCodes(self._worker.submit, hashes), self._passwords),
             certificates=CertificateChecker([authority.root], [authority.issuing], self._foreign, self._revocation),
             limit=limit,
             refusals=RefusalLog(self._worker.submit, limit, time.monotonic()),
@@ -173,7 +178,7 @@ class InProcessBackend:
         """
         before, self._certificates = self._certificates[0], self._current_certificates()
         if self._certificates[0].serial != before.serial:
-            self._tls = self._tls_server()
+            self._tls, self._inside = self._tls_server(), self._inside_tunnels()
         known, self._ocsp = self._ocsp, {}
         issuers = tuple(key_sha1(ca) for ca in (self._authority.root, self._authority.issuing))
         return tuple(self._credential(certificate, issuers, known) for certificate in self._certificates)
@@ -257,7 +262,7 @@ class InProcessBackend:
         """
         settings = self._runtime.settings
         methods = [name for name in settings.aaa.eap_methods if not mutual or name in MUTUAL_METHODS]
-        server = EapServer(methods, settings.gateway.identity, self._tls, os.urandom)
+        server = EapServer(methods, settings.gateway.identity, self._tls, os.urandom, inside=self._inside)
         proof = first.proof if first is not None else None
         if proof is not None and not isinstance(proof, Proof):
             raise TypeError("a first factor of another backend")
@@ -400,6 +405,17 @@ class InProcessBackend:
             self._certificates[0].private_key,
             [_der(root) for root in (self._authority.root, *self._foreign.anchors)],
             intermediates_der=[_der(ca) for ca in (self._authority.issuing, *self._foreign.intermediates)],
+        )
+
+    def _inside_tunnels(self) -> Inside | None:
+        settings = self._runtime.settings.aaa
+        if TUNNELS.isdisjoint(settings.eap_methods):
+            return None
+        certificate = self._certificates[0]
+        return Inside(
+            TlsServer(certificate.chain_der, certificate.private_key),
+            settings.eap_inner_methods,
+            binding_required=settings.peap_cryptobinding == "required",
         )
 
     def _revocation_service(self, post: Callable[[Callable[[], None]], None]) -> RevocationService | None:

@@ -58,8 +58,8 @@ class Access:
     """Also the Chargeable-User-Identity by which Disconnect-Requests name all sessions of the device."""
     device_name: str
     method: str
-    """`eap-mschapv2`, `eap-tls`, `certificate`; `certificate+eap-mschapv2` or `certificate+eap-tls`, where device and
-    user proved themselves each; `psk` of a site peer."""
+    """`eap-mschapv2`, `eap-tls`, `eap-ttls`, `eap-peap`, `certificate`; `certificate+eap-mschapv2` and the like,
+    where device and user proved themselves each; `psk` of a site peer."""
     rule: str
     """The rule that decided."""
     reason: str

@@ -18,9 +18,13 @@ _SPANS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 METHODS = {
     "eap-mschapv2": "EAP-MSCHAPv2",
     "eap-tls": "EAP-TLS",
+    "eap-ttls": "EAP-TTLS",
+    "eap-peap": "PEAP",
     "certificate": "Certificate",
     "certificate+eap-mschapv2": "Certificate, then EAP-MSCHAPv2",
     "certificate+eap-tls": "Certificate, then EAP-TLS",
+    "certificate+eap-ttls": "Certificate, then EAP-TTLS",
+    "certificate+eap-peap": "Certificate, then PEAP",
     "psk": "Pre-shared key",
 }
 ACTIONS = {

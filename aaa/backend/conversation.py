@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aaa.backend.credentials import CertificateChecker, NtHashes
 from aaa.backend.failure_limit import FailureLimit
 from aaa.backend.identity import limiter_key
+from aaa.backend.passwords import (
+    WRONG_PASSWORD_CODES,
+    PasswordAttempt,
+    PasswordBackend,
+    Prompt,
+    why_wrong,
+)
 from aaa.backend.refusals import TOO_MANY_FAILURES, RefusalLog, Submit
 from aaa.backend.requests import (
     BROKEN,
@@ -20,7 +27,18 @@ from aaa.backend.requests import (
     StoredCode,
 )
 from aaa.decision import both_methods
-from aaa.eap.server import Authenticated, EapServer, Failed, NeedCredentials, Send, Step
+from aaa.eap.server import (
+    Authenticated,
+    EapServer,
+    Failed,
+    NeedCredentials,
+    NeedPassword,
+    PasswordPrompt,
+    PasswordRight,
+    PasswordWrong,
+    Send,
+    Step,
+)
 from aaa.interface import Access, EapAccepted, EapContinue, EapRejected, EapReply, Refusal, SignInContext
 
 # These are mistakes of setting up and outages, not attempts to get in, and an office behind one address must not be
@@ -32,10 +50,15 @@ NOT_COUNTED = frozenset(
         "tls-version",
         "no-common-cipher",
         "revocation-unknown",
+        "second-factor-needed",
         TOO_MANY_FAILURES.code,
     }
 )
 _UNAUTHENTICATED_USER = frozenset({"unknown-user", "wrong-credential"})
+
+_CAN_NOT_ASK = Refusal(
+    "second-factor-needed", "the user has to be asked for more than a password, and the client's method can't"
+)
 
 ReplyTo = Callable[[EapReply], None]
 
@@ -46,6 +69,7 @@ class Desk:
 
     submit: Submit
     hashes: NtHashes
+    passwords: PasswordBackend
     certificates: CertificateChecker
     limit: FailureLimit
     refusals: RefusalLog
@@ -57,6 +81,7 @@ class EapSignIn:
 
     __slots__ = (
         "_asking",
+        "_attempt",
         "_closed",
         "_codes",
         "_context",
@@ -64,9 +89,11 @@ class EapSignIn:
         "_finished",
         "_first",
         "_identity",
+        "_password_proof",
         "_refused",
         "_server",
         "_user",
+        "_wrong_password",
     )
 
     def __init__(self, desk: Desk, server: EapServer, context: SignInContext, first: Proof | None = None) -> None:
@@ -77,6 +104,9 @@ class EapSignIn:
         self._identity = ""
         self._user: FoundUser | None = None
         self._codes: dict[str, StoredCode] = {}
+        self._attempt: PasswordAttempt | None = None
+        self._password_proof: Proof | None = None
+        self._wrong_password: Refusal | None = None
         self._asking = False
         self._finished = False
         self._refused: Refusal | None = None
@@ -113,7 +143,7 @@ class EapSignIn:
         decided = self._server.decided
         if decided is not None and not self._finished:
             # The peer was told by a TLS alert, and left without acknowledging it.
-            refusal = Refusal(decided.code, decided.reason)
+            refusal = self._explained(decided)
             self._count(refusal)
             self._desk.refusals.write(self._context, refusal, self._desk.monotonic(), identity=decided.identity)
             self._refused = refusal
@@ -129,6 +159,9 @@ class EapSignIn:
             case NeedCredentials(identity):
                 self._identity = identity
                 self._find_codes(identity, reply)
+            case NeedPassword():
+                self._identity = step.identity
+                self._check_password(step, reply)
             case Authenticated():
                 self._identity = step.identity
                 self._decide(step, reply)
@@ -155,6 +188,33 @@ class EapSignIn:
 
         self._asking = True
         self._desk.submit(FindCodes(identity, found, self._is_wanted))
+
+    def _check_password(self, question: NeedPassword, reply: ReplyTo) -> None:
+        if self._blocked(limiter_key(question.identity)):
+            self._refuse(TOO_MANY_FAILURES, self._server.failure(), reply)
+            return
+
+        def checked(answer: Proof | Prompt | Refusal) -> None:
+            self._asking = False
+            if self._closed:
+                return
+            if isinstance(answer, Proof):
+                self._password_proof = answer
+                self._advance(self._server.provide_password(PasswordRight(answer.device_id)), reply)
+            elif isinstance(answer, Prompt) and question.can_ask:
+                self._advance(self._server.provide_password(PasswordPrompt(answer.text)), reply)
+            elif isinstance(answer, Refusal) and answer.code in WRONG_PASSWORD_CODES:
+                self._wrong_password = answer
+                self._advance(self._server.provide_password(PasswordWrong()), reply)
+            else:
+                # Nobody could be asked; or the user would have to be asked more, and this client can't.
+                refusal = answer if isinstance(answer, Refusal) else _CAN_NOT_ASK
+                self._refuse(refusal, self._server.failure(), reply)
+
+        if self._attempt is None:
+            self._attempt = self._desk.passwords.open(question.identity, self._is_wanted)
+        self._asking = True
+        self._attempt.answer(question.password, can_ask=question.can_ask, reply=checked)
 
     def _decide(self, step: Authenticated, reply: ReplyTo) -> None:
         if step.method != "eap-tls":
@@ -195,6 +255,8 @@ class EapSignIn:
         return both_methods(self._first.method, method) if self._first is not None else method
 
     def _code_proof(self, step: Authenticated) -> Proof | Refusal:
+        if self._password_proof is not None:
+            return replace(self._password_proof, method=step.method)
         code = self._codes.get(step.credential_key or "")
         if code is None:
             return Refusal("wrong-credential", "the access code belongs to no device")
@@ -202,12 +264,11 @@ class EapSignIn:
 
     def _explained(self, step: Failed) -> Refusal:
         """The EAP server can't tell why it was given no credentials; the directory can."""
-        if step.code in _UNAUTHENTICATED_USER and self._user is not None:
-            if self._user.user_name is None:
-                return Refusal("unknown-user", "there is no such user")
-            if not self._user.codes:
-                return Refusal("no-access-code", f"user {self._user.user_name} has no device with an access code")
-            return Refusal("wrong-credential", f"the code is none of user {self._user.user_name}")
+        if step.code in _UNAUTHENTICATED_USER:
+            if self._wrong_password is not None:
+                return self._wrong_password
+            if self._user is not None:
+                return why_wrong(self._user)
         return Refusal(step.code, step.reason)
 
     def _refuse(self, refusal: Refusal, packet: bytes, reply: ReplyTo, *, method: str = "") -> None:

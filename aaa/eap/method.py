@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from aaa.eap.errors import FailureCode
+from aaa.eap.questions import Answer, Question
 
 MSK_BYTES = 64
 
-MethodLabel = Literal["eap-mschapv2", "eap-tls"]
+MethodLabel = Literal["eap-mschapv2", "eap-tls", "eap-ttls", "eap-peap", "eap-gtc"]
 """How a method is called in audit events and sessions."""
 
 
@@ -36,14 +37,21 @@ class MethodSuccess:
     """The peer is authenticated."""
 
     msk: bytes = field(repr=False)
-    """`MSK_BYTES` of key that only the two ends know."""
+    """`MSK_BYTES` of key that only the two ends know; empty where the method makes none (EAP-GTC)."""
     credential_key: str | None = None
     """Which of the candidate credentials fitted."""
     chain_der: tuple[bytes, ...] = ()
     """The verified client certificate and its intermediates, end entity first, without the trust anchor."""
 
 
-MethodStep = MethodContinue | MethodSuccess | MethodFailure
+@dataclass(frozen=True, slots=True)
+class MethodAsk:
+    """The method can't go on without an answer, which `Method.answer` takes."""
+
+    question: Question
+
+
+MethodStep = MethodContinue | MethodAsk | MethodSuccess | MethodFailure
 
 
 class Method(Protocol):
@@ -57,12 +65,19 @@ class Method(Protocol):
     def label(self) -> MethodLabel:
         """Its name."""
 
-    def start(self) -> MethodContinue:
-        """The type data of the first request."""
+    def start(self) -> MethodContinue | MethodAsk:
+        """The type data of the first request, or what has to be known before."""
 
     def process(self, data: bytes) -> MethodStep:
         """The type data of a response of the peer.
 
         Raises:
             EapError: the data can't be what the method waits for; the conversation fails with its code.
+        """
+
+    def answer(self, answer: Answer) -> MethodStep:
+        """The answer to what `MethodAsk` asked; the caller has seen to it that it is one.
+
+        Raises:
+            EapError: as `process` does.
         """

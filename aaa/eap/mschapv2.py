@@ -15,12 +15,12 @@ from __future__ import annotations
 import hmac
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, IntEnum
 
-from aaa.eap.errors import FailureCode, LimitExceeded, MalformedPacket
+from aaa.eap.errors import FailureCode, LimitExceeded, MalformedPacket, WrongState
 from aaa.eap.md4 import md4
-from aaa.eap.method import MethodContinue, MethodFailure, MethodLabel, MethodStep, MethodSuccess
+from aaa.eap.method import MethodAsk, MethodContinue, MethodFailure, MethodLabel, MethodStep, MethodSuccess
 from aaa.eap.mschapv2_keys import (
     NT_HASH_BYTES,
     authenticator_response,
@@ -30,8 +30,9 @@ from aaa.eap.mschapv2_keys import (
     session_key,
 )
 from aaa.eap.packet import EapType
+from aaa.eap.questions import Answer, NeedCredentials, NtCredential
 
-__all__ = ["MsChapV2Method", "NtCredential", "OpCode", "Response", "nt_password_hash"]
+__all__ = ["MsChapV2Method", "NtChecker", "NtCredential", "OpCode", "Response", "nt_password_hash"]
 
 CHALLENGE_BYTES = 16
 MAX_NAME_BYTES = 253
@@ -52,16 +53,6 @@ class OpCode(IntEnum):
     SUCCESS = 3
     FAILURE = 4
     CHANGE_PASSWORD = 7
-
-
-@dataclass(frozen=True, slots=True)
-class NtCredential:
-    """One secret that the user may answer with, such as the access code of one of several devices."""
-
-    key: str
-    """Comes back in the verdict, to say which one it was."""
-    nt_hash: bytes = field(repr=False)
-    """16 bytes, of `nt_password_hash`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,40 +94,89 @@ class _State(Enum):
     ENDED = 3
 
 
-class MsChapV2Method:
-    """The server's side of one run.
+class NtChecker:
+    """Checks an NT response against what the user may answer with.
 
     Args:
-        server_name: what the challenge says that it comes from.
-        identifier: the EAP identifier of the challenge, which MS-CHAPv2-ID repeats.
         candidates: the credentials that the user may answer with. None at all means a user who is not known
-            or has no credential: the challenge is as random as any and the answer is checked against a hash
-            that nobody has, so that the peer sees, and times, what it would with a wrong password.
+            or has no credential: the response is checked against a hash that nobody has, so that the peer sees,
+            and times, what it would with a wrong password.
         random: gives so many unpredictable bytes.
     """
 
-    __slots__ = ("_candidates", "_challenge", "_decoy", "_identifier", "_server_name", "_state", "_success")
+    __slots__ = ("_candidates", "_decoy")
+
+    def __init__(self, candidates: Sequence[NtCredential], random: Callable[[int], bytes]) -> None:
+        self._candidates = tuple(candidates)
+        self._decoy = NtCredential("", random(NT_HASH_BYTES))
+
+    def check(self, challenge: bytes, response: bytes) -> NtCredential | MethodFailure:
+        """The credential that made the response, or why there is none.
+
+        Args:
+            challenge: 8 bytes, of `challenge_hash`.
+            response: the 24 bytes of the NT response.
+        """
+        chosen: NtCredential | None = None
+        # Every candidate is tried, whichever fits, so that time says no more than how many there are.
+        for candidate in self._candidates or (self._decoy,):
+            if hmac.compare_digest(nt_response(candidate.nt_hash, challenge), response):
+                chosen = candidate
+        if not self._candidates:
+            return MethodFailure(FailureCode.UNKNOWN_USER, "there is no valid access code for this user")
+        if chosen is None:
+            return MethodFailure(FailureCode.WRONG_CREDENTIAL, "the password fits no valid access code of this user")
+        return chosen
+
+
+class MsChapV2Method:
+    """The server's side of one run. It asks for the user's credentials before it challenges the peer.
+
+    Args:
+        identity: whose.
+        server_name: what the challenge says that it comes from.
+        identifier: the EAP identifier of the challenge, which MS-CHAPv2-ID repeats.
+        random: gives so many unpredictable bytes.
+    """
+
+    __slots__ = (
+        "_challenge",
+        "_checker",
+        "_identifier",
+        "_identity",
+        "_random",
+        "_server_name",
+        "_state",
+        "_success",
+    )
 
     eap_type = EapType.MSCHAPV2
     label: MethodLabel = "eap-mschapv2"
 
-    def __init__(
-        self,
-        server_name: str,
-        identifier: int,
-        candidates: Sequence[NtCredential],
-        random: Callable[[int], bytes],
-    ) -> None:
+    def __init__(self, identity: str, server_name: str, identifier: int, random: Callable[[int], bytes]) -> None:
+        self._identity = identity
         self._server_name = server_name.encode()[:MAX_NAME_BYTES]
         self._identifier = identifier
-        self._candidates = candidates
-        self._challenge = random(CHALLENGE_BYTES)
-        self._decoy = NtCredential("", random(NT_HASH_BYTES))
+        self._random = random
+        self._challenge = b""
+        self._checker: NtChecker | None = None
         self._success: MethodSuccess | None = None
         self._state = _State.CHALLENGED
 
-    def start(self) -> MethodContinue:
-        """The Challenge."""
+    def start(self) -> MethodAsk:
+        """The question for credentials."""
+        return MethodAsk(NeedCredentials(self._identity))
+
+    def answer(self, answer: Answer) -> MethodContinue:
+        """The Challenge.
+
+        Raises:
+            WrongState: no credentials were asked for.
+        """
+        if not isinstance(answer, Sequence) or self._checker is not None:
+            raise WrongState("EAP-MSCHAPv2 asked for credentials, once")
+        self._challenge = self._random(CHALLENGE_BYTES)
+        self._checker = NtChecker(answer, self._random)
         length = _HEADER.size + CHALLENGE_BYTES + len(self._server_name)
         header = _HEADER.pack(OpCode.CHALLENGE, self._identifier, length, CHALLENGE_BYTES)
         return MethodContinue(header + self._challenge + self._server_name)
@@ -157,16 +197,12 @@ class MsChapV2Method:
         raise MalformedPacket("MS-CHAP-V2 packet after the end")
 
     def _check(self, response: Response) -> MethodStep:
+        if self._checker is None:
+            raise MalformedPacket("MS-CHAP-V2 response before the challenge")
         challenge = challenge_hash(response.peer_challenge, self._challenge, response.name)
-        chosen: NtCredential | None = None
-        # Every candidate is tried, whichever fits, so that time says no more than how many there are.
-        for candidate in self._candidates or (self._decoy,):
-            if hmac.compare_digest(nt_response(candidate.nt_hash, challenge), response.nt_response):
-                chosen = candidate
-        if not self._candidates:
-            return MethodFailure(FailureCode.UNKNOWN_USER, "there is no valid access code for this user")
-        if chosen is None:
-            return MethodFailure(FailureCode.WRONG_CREDENTIAL, "the password fits no valid access code of this user")
+        chosen = self._checker.check(challenge, response.nt_response)
+        if isinstance(chosen, MethodFailure):
+            return chosen
         nt_hash_hash = md4(chosen.nt_hash)
         self._success = MethodSuccess(session_key(nt_hash_hash, response.nt_response), chosen.key)
         self._state = _State.PROVEN

@@ -39,6 +39,7 @@ class EapType(IntEnum):
     AKA = 23
     PEAP = 25
     MSCHAPV2 = 26
+    TLV = 33
     FAST = 43
     AKA_PRIME = 50
     PWD = 52

@@ -7,36 +7,68 @@ with a wrong length, code or identifier, ends the conversation here, and there i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
 from aaa.eap.errors import EapError, FailureCode, MalformedPacket, SetupError, WrongState
+from aaa.eap.gtc import GtcMethod
 from aaa.eap.identity import decode_identity
-from aaa.eap.method import Method, MethodContinue, MethodFailure, MethodLabel, MethodSuccess
-from aaa.eap.mschapv2 import MsChapV2Method, NtCredential
+from aaa.eap.method import Method, MethodAsk, MethodContinue, MethodFailure, MethodStep, MethodSuccess
+from aaa.eap.mschapv2 import MsChapV2Method
 from aaa.eap.packet import EapCode, EapPacket, EapType, failure, request, success, type_name
+from aaa.eap.peap import PeapMethod
+from aaa.eap.questions import (
+    Answer,
+    NeedCredentials,
+    NeedPassword,
+    NtCredential,
+    PasswordPrompt,
+    PasswordRight,
+    PasswordVerdict,
+    PasswordWrong,
+    Question,
+)
+from aaa.eap.steps import Authenticated, Failed, Send, Step
 from aaa.eap.tls import EapTlsServer
+from aaa.eap.tls_server import TlsServer
+from aaa.eap.ttls import TtlsMethod
+from aaa.eap.tunnel import InnerName
 
 __all__ = [
     "MUTUAL_METHODS",
+    "TUNNELS",
     "Authenticated",
     "EapServer",
     "Failed",
+    "Inside",
     "MethodName",
     "NeedCredentials",
+    "NeedPassword",
     "NtCredential",
+    "PasswordPrompt",
+    "PasswordRight",
+    "PasswordVerdict",
+    "PasswordWrong",
     "Send",
     "Step",
 ]
 
-MethodName = Literal["mschapv2", "tls"]
-"""As in the settings."""
+MethodName = Literal["mschapv2", "tls", "ttls", "peap", "gtc"]
+"""As in the settings, which have `gtc` only for the inside of a tunnel: it makes no key and proves no server."""
 
+TUNNELS: frozenset[MethodName] = frozenset({"ttls", "peap"})
+"""Those inside which another authentication runs."""
 MUTUAL_METHODS: frozenset[MethodName] = frozenset({"tls"})
 """Those that prove the server to the peer so well that it needs no other proof of it (RFC 5998 section 4)."""
 
-_TYPE_OF_METHOD: dict[MethodName, EapType] = {"mschapv2": EapType.MSCHAPV2, "tls": EapType.TLS}
+_TYPE_OF_METHOD: dict[MethodName, EapType] = {
+    "mschapv2": EapType.MSCHAPV2,
+    "tls": EapType.TLS,
+    "ttls": EapType.TTLS,
+    "peap": EapType.PEAP,
+    "gtc": EapType.GTC,
+}
 
 MAX_ROUNDS = 100
 """Responses in one conversation; EAP-TLS with long chains needs some 20."""
@@ -45,51 +77,16 @@ _MAX_NAMED_TYPES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
-    """Send this EAP-Request and bring the response."""
+class Inside:
+    """What runs inside a tunnel, for those methods that make one."""
 
-    packet: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class NeedCredentials:
-    """Look up what this user may sign in with, and call `provide_credentials`."""
-
-    identity: str
-    """As typed, with domain or realm; nothing is proven yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class Authenticated:
-    """The peer has proven itself. Decide what it may do, then `success` or `failure`."""
-
-    identity: str
-    """The EAP identity, as typed. With EAP-TLS it may be anything: the certificate says who it is."""
-    method: MethodLabel
-    msk: bytes = field(repr=False)
-    """64 bytes."""
-    credential_key: str | None
-    """EAP-MSCHAPv2: the `NtCredential.key` that fitted."""
-    chain_der: tuple[bytes, ...]
-    """EAP-TLS: the client certificate and its intermediates as OpenSSL verified them, end entity first, without
-    the trust anchor."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The conversation is over."""
-
-    packet: bytes
-    """The EAP-Failure."""
-    identity: str
-    """Empty where none was said."""
-    code: str
-    """A `FailureCode`."""
-    reason: str
-    """In words, for the operator."""
-
-
-Step = Send | NeedCredentials | Authenticated | Failed
+    tls: TlsServer
+    """With the server's certificate, and without trust anchors: it is the method inside that proves the client."""
+    methods: tuple[InnerName, ...]
+    """In order of preference: of EAP the first is offered, the others on request; which of the rest it becomes is
+    for the client to say."""
+    binding_required: bool = True
+    """Refuse clients that do no PEAP cryptobinding."""
 
 
 class State(Enum):
@@ -98,8 +95,8 @@ class State(Enum):
     IDLE = "idle"
     IDENTITY = "identity"
     """Asked for the identity."""
-    CREDENTIALS = "credentials"
-    """Asked the caller for the user's credentials."""
+    QUESTION = "question"
+    """Asked the caller for the user's credentials, or about a password."""
     OFFERED = "offered"
     """Sent the first request of the preferred method, which the peer may still decline by a Nak."""
     METHOD = "method"
@@ -132,20 +129,24 @@ class EapServer:
         server_name: what EAP-MSCHAPv2 tells the client that it talks to.
         tls: what the conversations share, where `tls` is among the methods.
         random: gives so many unpredictable bytes.
+        inside: what runs inside the tunnels, where there are such among the methods.
 
     Raises:
-        SetupError: no method, or `tls` without its server.
+        SetupError: no method, `tls` without its server, or a tunnel without anything inside.
     """
 
     __slots__ = (
+        "_after_question",
         "_asked_type",
         "_decided",
         "_identifier",
         "_identity",
+        "_inside",
         "_last_request",
         "_method",
         "_methods",
         "_nak_received",
+        "_question",
         "_random",
         "_rounds",
         "_server_name",
@@ -159,12 +160,19 @@ class EapServer:
         server_name: str,
         tls: EapTlsServer | None,
         random: Callable[[int], bytes],
+        *,
+        inside: Inside | None = None,
     ) -> None:
         if not methods:
             raise SetupError("EAP without a method")
         if "tls" in methods and tls is None:
             raise SetupError("EAP-TLS without a certificate")
+        if "ttls" in methods and (inside is None or not inside.methods):
+            raise SetupError("EAP-TTLS without a certificate or without anything inside")
+        if "peap" in methods and (inside is None or not _eap_methods(inside)):
+            raise SetupError("PEAP without a certificate or without a method inside")
         self._methods = tuple(methods)
+        self._inside = inside
         self._server_name = server_name
         self._tls = tls
         self._random = random
@@ -177,6 +185,13 @@ class EapServer:
         self._nak_received = False
         self._rounds = 0
         self._decided: MethodFailure | None = None
+        self._question: Question | None = None
+        self._after_question = State.OFFERED
+
+    @property
+    def identifier(self) -> int:
+        """Of the last request."""
+        return self._identifier
 
     @property
     def state(self) -> State:
@@ -205,6 +220,18 @@ class EapServer:
         self._identifier = self._random(1)[0]
         self._state = State.IDENTITY
         return self._request(EapType.IDENTITY, b"").packet
+
+    def begin(self, packet: bytes) -> Step:
+        """An EAP-Response/Identity that nobody asked for, with which the peer begins inside EAP-TTLS.
+
+        Raises:
+            WrongState: the conversation has begun.
+        """
+        if self._state is not State.IDLE:
+            raise WrongState("the EAP conversation has begun")
+        self._state = State.IDENTITY
+        self._identifier = packet[1] if len(packet) > 1 else 0
+        return self.receive(packet)
 
     def receive(self, packet: bytes) -> Step:
         """An EAP-Response of the peer; hostile bytes are expected and never raise.
@@ -239,11 +266,37 @@ class EapServer:
         Raises:
             WrongState: nobody asked.
         """
-        if self._state is not State.CREDENTIALS:
+        if not isinstance(self._question, NeedCredentials):
             raise WrongState("the EAP conversation does not wait for credentials")
-        # The challenge repeats the identifier of the request that is about to carry it.
-        identifier = (self._identifier + 1) & 0xFF
-        return self._begin(MsChapV2Method(self._server_name, identifier, tuple(credentials), self._random))
+        return self.answer(tuple(credentials))
+
+    def provide_password(self, verdict: PasswordVerdict) -> Step:
+        """Whether the password of `NeedPassword` is right, or what else to ask.
+
+        Raises:
+            WrongState: nobody asked, or there is something to ask where the peer can't be.
+        """
+        question = self._question
+        if not isinstance(question, NeedPassword):
+            raise WrongState("the EAP conversation does not wait for a verdict on a password")
+        if isinstance(verdict, PasswordPrompt) and not question.can_ask:
+            raise WrongState("the peer can't be asked anything more")
+        return self.answer(verdict)
+
+    def answer(self, answer: Answer) -> Step:
+        """What the method asked for, whichever it is.
+
+        Raises:
+            WrongState: nobody asked, or for something else.
+        """
+        if self._question is None or self._method is None:
+            raise WrongState("the EAP conversation waits for no answer")
+        self._question = None
+        self._state = self._after_question
+        try:
+            return self._advance(self._method, self._method.answer(answer))
+        except EapError as error:
+            return self._fail(error.code, str(error))
 
     def success(self) -> bytes:
         """The EAP-Success, after `Authenticated`.
@@ -304,31 +357,66 @@ class EapServer:
         if self._method is None:
             raise MalformedPacket("response to a method that does not run")
         self._state = State.METHOD
-        step = self._method.process(data)
-        if isinstance(step, MethodContinue):
-            self._decided = step.refusal
-            return self._request(self._method.eap_type, step.data)
-        if isinstance(step, MethodSuccess):
-            self._state = State.AUTHENTICATED
-            method, self._method = self._method, None
-            return Authenticated(self._identity, method.label, step.msk, step.credential_key, step.chain_der)
-        return self._fail(step.code, step.reason)
+        return self._advance(self._method, self._method.process(data))
+
+    def _advance(self, method: Method, step: MethodStep) -> Step:
+        match step:
+            case MethodContinue(data, refusal):
+                self._decided = refusal
+                return self._request(method.eap_type, data)
+            case MethodAsk(question):
+                self._identity = question.identity
+                self._question = question
+                self._after_question, self._state = self._state, State.QUESTION
+                return question
+            case MethodSuccess():
+                self._state = State.AUTHENTICATED
+                self._method = None
+                return Authenticated(self._identity, method.label, step.msk, step.credential_key, step.chain_der)
+            case MethodFailure(code, reason):
+                return self._fail(code, reason)
 
     def _offer(self, name: MethodName) -> Step:
-        if name == "mschapv2":
-            self._state = State.CREDENTIALS
-            return NeedCredentials(self._identity)
-        if self._tls is None:
-            raise SetupError("EAP-TLS without a certificate")
-        return self._begin(self._tls.open())
-
-    def _begin(self, method: Method) -> Step:
-        self._method = method
+        self._method = method = self._open(name)
         self._state = State.METHOD if self._nak_received else State.OFFERED
-        return self._request(method.eap_type, method.start().data)
+        return self._advance(method, method.start())
+
+    def _open(self, name: MethodName) -> Method:
+        """Raises: SetupError: the constructor has seen to it that it does not."""
+        if name == "mschapv2":
+            # The challenge repeats the identifier of the request that is about to carry it.
+            return MsChapV2Method(self._identity, self._server_name, self._next_identifier(), self._random)
+        if name == "gtc":
+            return GtcMethod(self._identity)
+        if name == "tls" and self._tls is not None:
+            return self._tls.open()
+        inside = self._inside
+        if name == "peap" and inside is not None:
+            return PeapMethod(
+                inside.tls,
+                lambda: self._conversation_inside(inside),
+                self._next_identifier,
+                self._random,
+                binding_required=inside.binding_required,
+            )
+        if name == "ttls" and inside is not None:
+            return TtlsMethod(
+                inside.tls,
+                inside.methods,
+                lambda: self._conversation_inside(inside) if _eap_methods(inside) else None,
+                self._random,
+            )
+        raise SetupError(f"EAP method {name} without what it needs")
+
+    def _conversation_inside(self, inside: Inside) -> EapServer:
+        """One that has no tunnel in it, so that there is no end of tunnels."""
+        return EapServer(_eap_methods(inside), self._server_name, None, self._random)
+
+    def _next_identifier(self) -> int:
+        return (self._identifier + 1) & 0xFF
 
     def _request(self, eap_type: int, data: bytes) -> Send:
-        self._identifier = (self._identifier + 1) & 0xFF
+        self._identifier = self._next_identifier()
         self._asked_type = eap_type
         self._last_request = request(self._identifier, eap_type, data)
         return Send(self._last_request)
@@ -348,7 +436,13 @@ class EapServer:
     def _end(self) -> None:
         self._state = State.FAILED
         self._method = None
+        self._question = None
         self._last_request = b""
+
+
+def _eap_methods(inside: Inside) -> tuple[MethodName, ...]:
+    """What of it is EAP."""
+    return tuple(name for name in inside.methods if name != "pap")
 
 
 def _name_types(data: bytes) -> str:

@@ -18,7 +18,7 @@ CONNECTION = "Ostiary"
 """What the connection is called on the device."""
 
 # In the order in which one of them is likely to be what the device will sign in with.
-_METHODS = ("eap-mschapv2", "eap-tls", "certificate")
+_METHODS = ("eap-mschapv2", "eap-tls", "certificate", "eap-ttls", "eap-peap")
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,7 +216,16 @@ class GatewaySettings(Section):
 
 
 SignInMethod = Literal[
-    "eap-mschapv2", "eap-tls", "certificate", "certificate+eap-mschapv2", "certificate+eap-tls", "psk"
+    "eap-mschapv2",
+    "eap-tls",
+    "eap-ttls",
+    "eap-peap",
+    "certificate",
+    "certificate+eap-mschapv2",
+    "certificate+eap-tls",
+    "certificate+eap-ttls",
+    "certificate+eap-peap",
+    "psk",
 ]
 
 
@@ -274,8 +283,12 @@ class RuleSettings(Section):
 class AaaSettings(Section):
     """Who may sign in, how, and to what."""
 
-    eap_methods: tuple[Literal["mschapv2", "tls"], ...] = ("mschapv2", "tls")
+    eap_methods: tuple[Literal["mschapv2", "tls", "ttls", "peap"], ...] = ("mschapv2", "tls")
     """Offered in this order; a client that wants another one says so with a Nak (RFC 3748 section 5.3)."""
+    eap_inner_methods: tuple[Literal["mschapv2", "gtc", "pap"], ...] = ("mschapv2", "gtc", "pap")
+    """Inside the tunnels of `ttls` and `peap`. EAP-GTC makes no key, so it is good for nothing outside of one."""
+    peap_cryptobinding: Literal["required", "optional"] = "required"
+    """Whether a client has to prove that it is at both ends of the tunnel of `peap`."""
     access_code_lifetime_s: Seconds = 8 * 3600.0
     interim_interval_s: Seconds = 60.0
     sign_in_failures_per_minute: int = Field(default=10, ge=1, le=10_000)
@@ -364,6 +377,15 @@ class Settings(BaseSettings):
             if rule.pool is not None and rule.pool not in pools:
                 known = ", ".join(sorted(pools))
                 raise ValueError(f"rule {rule.name!r} names pool {rule.pool!r}; the pools are: {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _tunnels_have_something_inside(self) -> Settings:
+        aaa = self.aaa
+        if "ttls" in aaa.eap_methods and not aaa.eap_inner_methods:
+            raise ValueError('aaa.eap_methods has "ttls", which needs one of aaa.eap_inner_methods')
+        if "peap" in aaa.eap_methods and not {"mschapv2", "gtc"}.intersection(aaa.eap_inner_methods):
+            raise ValueError('aaa.eap_methods has "peap", which needs "mschapv2" or "gtc" in aaa.eap_inner_methods')
         return self
 
     @model_validator(mode="after")

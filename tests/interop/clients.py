@@ -48,6 +48,12 @@ class Clients:
         """A client with a certificate, inside EAP."""
         return self._start(where, method="eap-tls", identity=laptop.host_name, credential=credential, changes=changes)
 
+    def eap_ttls(self, where: Namespace, laptop: Laptop, **changes: Any) -> StrongSwanClient:
+        """A client with this laptop's user name and access code, which it says inside a tunnel."""
+        return self._start(
+            where, method="eap-ttls", identity=laptop.user_name, password=laptop.access_code, changes=changes
+        )
+
     def certificate(self, where: Namespace, laptop: Laptop, credential: Identity, **changes: Any) -> StrongSwanClient:
         """A client with a certificate, in IKE itself."""
         return self._start(where, method="pubkey", identity=laptop.host_name, credential=credential, changes=changes)

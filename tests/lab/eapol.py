@@ -20,7 +20,20 @@ from typing import Any, Self
 from pyrad.dictionary import Dictionary
 from pyrad.packet import AccessAccept, AccessChallenge, AccessReject, AuthPacket
 
-from aaa.eap.server import Authenticated, EapServer, Failed, NeedCredentials, NtCredential, Send, Step
+from aaa.eap.mschapv2 import nt_password_hash
+from aaa.eap.server import (
+    Authenticated,
+    EapServer,
+    Failed,
+    NeedCredentials,
+    NeedPassword,
+    NtCredential,
+    PasswordRight,
+    PasswordVerdict,
+    PasswordWrong,
+    Send,
+    Step,
+)
 from tests.lab.certificates import Identity, certificate_pem, key_pem
 from tests.lab.processes import LabError
 
@@ -142,6 +155,8 @@ class EapOverRadius:
         if isinstance(step, NeedCredentials):
             known = self._credentials.get(step.identity)
             step = server.provide_credentials([known] if known else [])
+        while isinstance(step, NeedPassword):
+            step = server.provide_password(self._check(step))
         return self._conclude(request, server, state, step)
 
     def _conclude(self, request: Any, server: EapServer, state: bytes, step: Step) -> bytes:
@@ -154,6 +169,12 @@ class EapOverRadius:
             self.failed.append(step)
             return self._reply(request, AccessReject, step.packet, state)
         raise LabError("the EAP server asked for credentials twice")
+
+    def _check(self, question: NeedPassword) -> PasswordVerdict:
+        known = self._credentials.get(question.identity)
+        if known is None or nt_password_hash(question.password) != known.nt_hash:
+            return PasswordWrong()
+        return PasswordRight(known.key)
 
     def _reply(self, request: Any, code: int, eap: bytes, state: bytes, msk: bytes = b"") -> bytes:
         reply = request.CreateReply()

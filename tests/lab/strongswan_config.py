@@ -13,7 +13,7 @@ from tests.lab.certificates import Identity, certificate_pem, key_pem
 
 _PLUGINS = (
     "random nonce openssl sha1 kdf pem pkcs1 pkcs8 x509 pubkey revocation constraints "
-    "eap-identity eap-mschapv2 eap-tls"
+    "eap-identity eap-mschapv2 eap-tls eap-ttls eap-gtc"
 )
 """Few, for a quick start."""
 _ESP_PLUGINS = {"userspace": "kernel-libipsec kernel-netlink", "kernel": "kernel-netlink"}
@@ -40,7 +40,7 @@ class ClientConfig:
     remote_identity: str
     trust_pem: str
     """The certificates that the gateway's must lead to."""
-    method: Literal["eap-mschapv2", "eap-tls", "pubkey", "psk"]
+    method: Literal["eap-mschapv2", "eap-tls", "eap-ttls", "pubkey", "psk"]
     identity: str
     then: Literal["eap-mschapv2", "eap-tls"] | None = None
     """A second authentication after the first one (RFC 4739)."""

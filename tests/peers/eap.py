@@ -10,6 +10,7 @@ import os
 import struct
 from collections.abc import Callable, Sequence
 from enum import Enum
+from typing import Any
 
 from cryptography import x509
 from OpenSSL import SSL, crypto
@@ -23,9 +24,11 @@ from aaa.eap.mschapv2_keys import (
     nt_response,
     session_key,
 )
-from aaa.eap.packet import EapCode, EapPacket, EapType, response
+from aaa.eap.packet import EapCode, EapPacket, EapType, request, response
+from aaa.eap.peap_tlvs import CompoundKeys, Result, Subtype, parse_result, parse_tlvs
 from aaa.eap.tls import FRAGMENT_BYTES, TlsPrivateKey, TlsVersion
 from aaa.eap.tls_fragments import ACKNOWLEDGEMENT, START, Fragmenter, Reassembler, split_fragment
+from aaa.eap.ttls_avps import Avp, AvpCode, parse_avps
 
 
 class EapPeer:
@@ -222,3 +225,133 @@ def _client_context(
             store.add_cert(crypto.X509.from_cryptography(x509.load_der_x509_certificate(der)))
     context.set_verify(SSL.VERIFY_PEER)
     return context
+
+
+class TunnelPeer(TlsPeer):
+    """A TLS tunnel, and what a subclass says inside it.
+
+    Args:
+        outer_identity: the EAP identity outside.
+        inner: the peer inside; its `identity` is the one that counts.
+        anchors: roots that the server's certificate has to come from, DER.
+        tls_version: the one to speak; None for what the server likes best.
+    """
+
+    tls_1_2_label: bytes
+
+    def __init__(
+        self, outer_identity: str, inner: EapPeer, anchors: Sequence[bytes], tls_version: TlsVersion | None = None
+    ) -> None:
+        super().__init__(outer_identity, [], None, anchors, tls_version)
+        self.inner = inner
+
+    def advance(self, message: bytes) -> bytes:
+        """The handshake, then what is said inside."""
+        if message:
+            self._connection.bio_write(message)
+        try:
+            fresh = self._progress is _Progress.HANDSHAKE
+            if fresh:
+                self._connection.do_handshake()
+                self._progress = _Progress.DONE
+            heard = self._hear()
+            said = self.say(heard, first=fresh)
+            if said:
+                self._connection.sendall(said)
+        except SSL.WantReadError:
+            pass
+        return self._drain()
+
+    def say(self, heard: bytes, *, first: bool) -> bytes:
+        """What to say inside; `first` with the end of the handshake."""
+        raise NotImplementedError
+
+    def material(self) -> bytes:
+        """What TLS exports for this method."""
+        if self._connection.get_protocol_version() == TlsVersion.TLS_1_3:
+            label, context = b"EXPORTER_EAP_TLS_Key_Material", bytes((self.eap_type,))
+            return self._connection.export_keying_material(label, 128, context)
+        return self._connection.export_keying_material(self.tls_1_2_label, 128)
+
+    def _hear(self) -> bytes:
+        try:
+            return self._connection.recv(1 << 16)
+        except SSL.WantReadError:
+            return b""
+
+
+class GtcPeer(EapPeer):
+    """EAP-GTC: an answer to each prompt, in turn."""
+
+    eap_type = EapType.GTC
+
+    def __init__(self, identity: str, *answers: str) -> None:
+        super().__init__(identity)
+        self._answers = list(answers)
+        self.prompts: list[bytes] = []
+
+    def answer(self, data: bytes) -> bytes:
+        """The next one."""
+        self.prompts.append(data)
+        return self._answers.pop(0).encode()
+
+
+class TtlsPeer(TunnelPeer):
+    """EAP-TTLS with EAP inside, or with AVPs that are given."""
+
+    eap_type = EapType.TTLS
+    tls_1_2_label = b"ttls keying material"
+
+    def __init__(self, *arguments: Any, avps: bytes | None = None) -> None:
+        super().__init__(*arguments)
+        self.avps = avps
+
+    def say(self, heard: bytes, *, first: bool) -> bytes:
+        """With EAP inside, the peer begins."""
+        self.msk = self.material()[:64]
+        if self.avps is not None:
+            said, self.avps = self.avps, b""
+            return said
+        if first:
+            packet = response(0, EapType.IDENTITY, self.inner.identity.encode())
+        elif heard:
+            packet = self.inner.receive(parse_avps(heard)[0].data) or b""
+        else:
+            return b""
+        return Avp(AvpCode.EAP_MESSAGE, packet).to_bytes()
+
+
+class PeapPeer(TunnelPeer):
+    """PEAP with EAP inside; `binds` says whether it does cryptobinding."""
+
+    eap_type = EapType.PEAP
+    tls_1_2_label = b"client EAP encryption"
+    binds = True
+    result: Result | None = None
+    """What the server said of it."""
+
+    def say(self, heard: bytes, *, first: bool) -> bytes:
+        """Without headers, but for the result."""
+        if not heard:
+            return b""
+        if len(heard) > 4 and heard[4] == EapType.TLV:
+            return self.conclude(EapPacket.parse(heard))
+        packet = self.inner.receive(request(0, heard[0], heard[1:])) or b""
+        return packet[4:]
+
+    def conclude(self, packet: EapPacket) -> bytes:
+        """Our result, and our half of the cryptobinding."""
+        tlvs = parse_tlvs(packet.data)
+        self.result = parse_result(tlvs[0].value)
+        answer = tlvs[0].to_bytes()
+        self.msk = self.material()[:64]
+        if self.result is Result.SUCCESS and self.binds:
+            keys = CompoundKeys.derive(self.material(), self.inner.msk or b"")
+            assert keys.is_bound(tlvs[1], Subtype.REQUEST)
+            answer += self.binding(keys)
+            self.msk = keys.msk
+        return response(packet.identifier, EapType.TLV, answer)
+
+    def binding(self, keys: CompoundKeys) -> bytes:
+        """Our Cryptobinding TLV."""
+        return keys.binding(Subtype.RESPONSE, bytes(32)).to_bytes()

@@ -148,7 +148,7 @@ def test_settings_can_not_be_changed_afterwards() -> None:
         ("[pki]\ngateway_extra_key_types = ['dsa']", "pki.gateway_extra_key_types[0]", "ed25519"),
         ("[[aaa.rules]]\nname = 'a'\npool = 'zz'", "pool 'zz'", "the pools are: staff"),
         ("[[aaa.rules]]\neffect = 'deny'", "aaa.rules[0].name", "is required"),
-        ("[aaa]\neap_methods = ['md5']", "aaa.eap_methods[0]", "'mschapv2' or 'tls'"),
+        ("[aaa]\neap_methods = ['md5']", "aaa.eap_methods[0]", "'mschapv2', 'tls', 'ttls' or 'peap'"),
         ("log = 'loud'", "log", "must be a table"),
         ("[log]\nlevel = 'loud'", "log.level", "'debug', 'info', 'warning' or 'error'"),
         ("[database]\nurl = 'mysql://u@h/n'", "database.url", "sqlite:///PATH and postgresql://"),

@@ -6,8 +6,23 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from aaa.eap.server import Authenticated, EapServer, Failed, MethodName, NeedCredentials, NtCredential, Send, Step
-from aaa.eap.tls import EapTlsServer, TlsVersion
+from aaa.eap.server import (
+    Authenticated,
+    EapServer,
+    Failed,
+    Inside,
+    MethodName,
+    NeedCredentials,
+    NeedPassword,
+    NtCredential,
+    PasswordVerdict,
+    PasswordWrong,
+    Send,
+    Step,
+)
+from aaa.eap.tls import FRAGMENT_BYTES, EapTlsServer, TlsVersion
+from aaa.eap.tls_server import TlsServer
+from aaa.eap.tunnel import InnerName
 from tests.peers.eap import EapPeer, TlsPeer
 from tests.unit.aaa.eap.authority import Issued, house
 
@@ -22,6 +37,8 @@ class Conversation:
     responses: list[bytes] = field(default_factory=list)
     asked_for: list[str] = field(default_factory=list)
     """Identities for which credentials were wanted."""
+    passwords: list[NeedPassword] = field(default_factory=list)
+    """What was asked about passwords."""
 
     @property
     def authenticated(self) -> Authenticated:
@@ -58,12 +75,32 @@ def make_server(
     methods: Sequence[MethodName] = ("mschapv2", "tls"),
     tls: EapTlsServer | None = None,
     random: Callable[[int], bytes] | None = None,
+    inside: Inside | None = None,
 ) -> EapServer:
     """A server with both methods, unless told otherwise."""
-    return EapServer(methods, "gateway.example", tls or tls_server(), random or Counter())
+    return EapServer(methods, "gateway.example", tls or tls_server(), random or Counter(), inside=inside)
 
 
-def converse(server: EapServer, peer: EapPeer, credentials: Sequence[NtCredential] = ()) -> Conversation:
+def inside_tunnels(
+    *methods: InnerName, binding_required: bool = True, fragment_bytes: int = FRAGMENT_BYTES
+) -> Inside:
+    """What runs inside a tunnel to the gateway of the test house; everything, unless told otherwise."""
+    here = house()
+    tls = TlsServer(here.gateway.chain, here.gateway.key, fragment_bytes=fragment_bytes)
+    return Inside(tls, methods or ("mschapv2", "gtc", "pap"), binding_required)
+
+
+def all_wrong(_question: NeedPassword) -> PasswordVerdict:
+    """A directory of nobody."""
+    return PasswordWrong()
+
+
+def converse(
+    server: EapServer,
+    peer: EapPeer,
+    credentials: Sequence[NtCredential] = (),
+    check: Callable[[NeedPassword], PasswordVerdict] = all_wrong,
+) -> Conversation:
     """Run to the verdict, and tell the peer, with EAP-Success if it is the good one."""
     packet = server.start()
     done = Conversation(Send(packet))
@@ -77,6 +114,9 @@ def converse(server: EapServer, peer: EapPeer, credentials: Sequence[NtCredentia
         elif isinstance(done.step, NeedCredentials):
             done.asked_for.append(done.step.identity)
             done.step = server.provide_credentials(credentials)
+        elif isinstance(done.step, NeedPassword):
+            done.passwords.append(done.step)
+            done.step = server.provide_password(check(done.step))
         else:
             last = server.success() if isinstance(done.step, Authenticated) else done.step.packet
             assert peer.receive(last) is None

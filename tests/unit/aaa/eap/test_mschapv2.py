@@ -3,7 +3,7 @@ import struct
 import pytest
 
 from aaa.eap.errors import EapError, FailureCode, LimitExceeded, MalformedPacket
-from aaa.eap.method import MethodContinue, MethodFailure, MethodSuccess
+from aaa.eap.method import MethodAsk, MethodContinue, MethodFailure, MethodSuccess
 from aaa.eap.mschapv2 import MsChapV2Method, NtCredential, Response, nt_password_hash
 from aaa.eap.server import Authenticated, EapServer, NeedCredentials, Send
 from tests.peers.eap import MsChapV2Peer
@@ -17,7 +17,11 @@ ALICE = NtCredential("laptop", nt_password_hash("clientPass"))
 def rfc_method(*candidates: NtCredential) -> MsChapV2Method:
     """A run whose challenge is that of RFC 2759 section 9.2."""
     values = [RFC_2759["authenticator_challenge"], bytes(16)]
-    return MsChapV2Method("gw", 9, candidates, lambda size: values.pop(0)[:size])
+    method = MsChapV2Method("User", "gw", 9, lambda size: values.pop(0)[:size])
+    assert method.start() == MethodAsk(NeedCredentials("User"))
+    challenge = method.answer(candidates).data
+    assert challenge == bytes.fromhex("01 09 0017 10") + RFC_2759["authenticator_challenge"] + b"gw"
+    return method
 
 
 def rfc_response(name: bytes = b"User", **changes: bytes) -> bytes:
@@ -32,7 +36,6 @@ def rfc_response(name: bytes = b"User", **changes: bytes) -> bytes:
 
 def test_the_exchange_of_rfc_2759_byte_for_byte() -> None:
     method = rfc_method(ALICE)
-    assert method.start().data == (bytes.fromhex("01 09 0017 10") + RFC_2759["authenticator_challenge"] + b"gw")
     step = method.process(rfc_response())
     assert isinstance(step, MethodContinue)
     text = RFC_2759["authenticator_response"] + b" M=Welcome"

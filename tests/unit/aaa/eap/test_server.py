@@ -15,6 +15,7 @@ from aaa.eap.server import (
     Input,
     NeedCredentials,
     NtCredential,
+    PasswordWrong,
     Send,
     State,
     Step,
@@ -214,7 +215,7 @@ def in_state(state: State) -> tuple[EapServer, bytes]:
         server.receive(b"")
         return server, packet
     answer(server, packet, EapType.IDENTITY, b"alice")
-    if state is State.CREDENTIALS:
+    if state is State.QUESTION:
         return server, packet
     peer = MsChapV2Peer("alice", "secret")
     step = server.provide_credentials([ALICE])
@@ -251,7 +252,7 @@ _PACKET_TYPE = {
 }
 # What an input leads to where it is legal, with data that fits nothing: the state after it.
 _AFTER = {
-    (State.IDENTITY, Input.IDENTITY): State.CREDENTIALS,
+    (State.IDENTITY, Input.IDENTITY): State.QUESTION,
     (State.IDENTITY, Input.NOTIFICATION): State.IDENTITY,
     (State.OFFERED, Input.METHOD): State.FAILED,
     (State.OFFERED, Input.NOTIFICATION): State.OFFERED,
@@ -287,13 +288,19 @@ def test_every_state_and_input(state: State, given: Input) -> None:
 def test_every_state_and_call(state: State) -> None:
     legal: dict[str, set[State]] = {
         "start": {State.IDLE},
-        "provide_credentials": {State.CREDENTIALS},
+        "begin": {State.IDLE},
+        "provide_credentials": {State.QUESTION},
+        "provide_password": set(),
+        "answer": {State.QUESTION},
         "success": {State.AUTHENTICATED},
         "failure": set(State) - {State.IDLE, State.SUCCEEDED},
     }
     calls: dict[str, Callable[[EapServer], object]] = {
         "start": lambda server: server.start(),
+        "begin": lambda server: server.begin(b""),
         "provide_credentials": lambda server: server.provide_credentials([]),
+        "provide_password": lambda server: server.provide_password(PasswordWrong()),
+        "answer": lambda server: server.answer([]),
         "success": lambda server: server.success(),
         "failure": lambda server: server.failure(),
     }

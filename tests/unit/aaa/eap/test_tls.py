@@ -204,7 +204,7 @@ def test_nothing_is_kept_after_the_end() -> None:
         begin = server.receive(response(server.start()[1], EapType.IDENTITY, b"x"))
         assert isinstance(begin, Send)
         assert isinstance(server._method, EapTlsMethod)
-        connection = weakref.ref(server._method._connection)
+        connection = weakref.ref(server._method._link._connection)
         step: Step = begin
         while isinstance(step, Send):
             reply = peer.receive(step.packet)
