@@ -51,6 +51,7 @@ from aaa.backend.spraying import SprayingWatch
 from aaa.backend.ticket_keys import EPOCH_S, ticket_keys
 from aaa.backend.worker import DatabaseWorker
 from aaa.decision import SITE_METHOD
+from aaa.directory.passwords import CodesThenDirectories
 from aaa.directory.worker import DirectoryPasswords
 from aaa.dynamic_authorization import control_secret_name
 from aaa.eap.server import MUTUAL_METHODS, TUNNELS, EapServer, Inside
@@ -154,7 +155,7 @@ class InProcessBackend:
         self._desk = Desk(
             submit=self._worker.submit,
             hashes=hashes,
-            passwords=AccessCodes(self._worker.submit, hashes),
+            passwords=CodesThenDirectories(AccessCodes(self._worker.submit, hashes), self._passwords),
             certificates=CertificateChecker([authority.root], [authority.issuing], self._foreign, self._revocation),
             limit=limit,
             refusals=RefusalLog(self._worker.submit, limit, SprayingWatch(settings.spraying_users), time.monotonic()),

@@ -28,10 +28,26 @@ class Prompt:
 
 PasswordReply = Callable[["Proof | Prompt | Refusal"], None]
 """A proof says yes, and for whom; by which method it came, the conversation adds. A refusal says no, or that nobody
-could be asked: the codes `unknown-user`, `no-access-code` and `wrong-credential` are for passwords that are not
-right, of which the peer learns by the method itself; any other ends the conversation at once."""
+could be asked: the codes of `WRONG_PASSWORD_CODES` are for passwords that let nobody in, of which the peer learns by
+the method itself, and learns no more; any other ends the conversation at once."""
 
-WRONG_PASSWORD_CODES = frozenset({"unknown-user", "no-access-code", "wrong-credential"})
+WRONG_PASSWORD_CODES = frozenset(
+    {
+        "unknown-user",
+        "no-access-code",
+        "wrong-credential",
+        # A directory's: whether an account is locked or has ended is nothing that a stranger is told.
+        "ambiguous-user",
+        "disabled-user",
+        "expired-user",
+        "locked-user",
+        "other-person",
+        "password-expired",
+        "password-must-change",
+        "sign-in-restricted",
+        "unusable-name",
+    }
+)
 
 
 class PasswordAttempt(Protocol):

@@ -222,8 +222,8 @@ class EapServer:
         return self._request(EapType.IDENTITY, b"").packet
 
     def begin(self, packet: bytes) -> Step:
-        """An EAP-Response/Identity to a request that others made, such as an authenticator that speaks RADIUS (RFC 3579
-        section 2.1), or nobody, as inside EAP-TTLS; instead of `start`.
+        """An EAP-Response/Identity to a request that others made, as an authenticator that speaks RADIUS does
+        (RFC 3579 section 2.1), or to none, as inside EAP-TTLS; instead of `start`.
 
         Raises:
             WrongState: the conversation has begun.

@@ -9,25 +9,30 @@ import queue
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
 from aaa import users
+from aaa.backend.passwords import Prompt
+from aaa.backend.requests import DecideSignIn, Proof
 from aaa.directory.accounts import AccountState
 from aaa.directory.directory import Directory
 from aaa.directory.errors import DirectoryUnavailable, PartialAnswer
 from aaa.directory.model import DirectoryUser
 from aaa.directory.worker import DirectoryPasswords
-from aaa.interface import Refusal
+from aaa.interface import Access, Refusal
 from core.audit import SYSTEM
 from core.runtime import Runtime
-from core.settings import DirectorySettings
+from core.settings import DirectorySettings, RuleSettings
 from tests.lab.certificates import LabAuthority, certificate_pem
 from tests.lab.namespaces import Lab, Namespace
 from tests.lab.slapd import GROUPS, PEOPLE, SERVICE_DN, SERVICE_PASSWORD, SUFFIX, Slapd
+from tests.unit.aaa.driver import Driver, context
+from tests.unit.aaa.installation import open_runtime
+from tests.unit.aaa.people import enrol
 
 pytestmark = pytest.mark.interop
 
@@ -394,3 +399,37 @@ def test_killed_in_the_middle_of_many_sign_ins(company: Company, runtime: Runtim
         company.first.start()
     print(f"{total / (time.monotonic() - started):.0f} sign-ins a second, one of two servers killed among them")
     assert [answer for answer in found if isinstance(answer, Refusal)] == []
+
+
+def test_passwords_and_access_codes_by_the_way_of_eap(company: Company, tmp_path: Path) -> None:
+    """What EAP-GTC and EAP-TTLS with PAP ask of the backend, as far as the decision."""
+    rule = RuleSettings(name="by password", groups=("vpn users",), device_states=("unmanaged", "trusted"))
+    with open_runtime(tmp_path / "state", rules=(rule,)) as runtime:
+        directories = (company.directory().settings,)
+        aaa = runtime.settings.aaa.model_copy(update={"directories": directories})
+        settings = runtime.settings.model_copy(update={"aaa": aaa})
+
+        def ask() -> list[str]:
+            with Driver(Runtime(settings, runtime.database, runtime.box)) as driver:
+                found = []
+                for kind in ("wrong", "alice's password", "code"):
+                    text = enrol(runtime, new_user=False).code if kind == "code" else kind
+                    answers: list[Proof | Prompt | Refusal] = []
+                    attempt = driver.backend._desk.passwords.open("alice", lambda: True)
+                    attempt.answer(text, can_ask=False, reply=answers.append)
+                    driver.pump(lambda answers=answers: bool(answers))  # type: ignore[misc]
+                    (answer,) = answers
+                    if not isinstance(answer, Proof):
+                        assert isinstance(answer, Refusal)
+                        found.append(answer.code)
+                        continue
+                    decided: list[Access | Refusal] = []
+                    proof = replace(answer, method="eap-ttls")
+                    driver.backend._desk.submit(DecideSignIn(context(), proof, decided.append, lambda: True))
+                    driver.pump(lambda decided=decided: bool(decided))  # type: ignore[misc]
+                    (access,) = decided
+                    assert isinstance(access, Access), access
+                    found.append(f"{access.user_name} on {access.device_name}")
+                return found
+
+        assert company.ask(ask) == ["wrong-credential", "alice on corp/alice", "alice on alice-laptop"]
