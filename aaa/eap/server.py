@@ -7,15 +7,13 @@ with a wrong length, code or identifier, ends the conversation here, and there i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import Enum
-from typing import Literal
 
 from aaa.eap.errors import EapError, FailureCode, MalformedPacket, SetupError, WrongState
 from aaa.eap.gtc import GtcMethod
 from aaa.eap.identity import decode_identity
 from aaa.eap.method import Method, MethodAsk, MethodContinue, MethodFailure, MethodStep, MethodSuccess
 from aaa.eap.mschapv2 import MsChapV2Method
+from aaa.eap.offer import MUTUAL_METHODS, TUNNELS, TYPE_OF_METHOD, Inside, MethodName, eap_methods
 from aaa.eap.packet import EapCode, EapPacket, EapType, failure, request, success, type_name
 from aaa.eap.peap import PeapMethod
 from aaa.eap.questions import (
@@ -29,11 +27,10 @@ from aaa.eap.questions import (
     PasswordWrong,
     Question,
 )
+from aaa.eap.states import Input, State
 from aaa.eap.steps import Authenticated, Failed, Send, Step
 from aaa.eap.tls import EapTlsServer
-from aaa.eap.tls_server import TlsServer
 from aaa.eap.ttls import TtlsMethod
-from aaa.eap.tunnel import InnerName
 
 __all__ = [
     "MUTUAL_METHODS",
@@ -41,6 +38,7 @@ __all__ = [
     "Authenticated",
     "EapServer",
     "Failed",
+    "Input",
     "Inside",
     "MethodName",
     "NeedCredentials",
@@ -51,73 +49,14 @@ __all__ = [
     "PasswordVerdict",
     "PasswordWrong",
     "Send",
+    "State",
     "Step",
 ]
-
-MethodName = Literal["mschapv2", "tls", "ttls", "peap", "gtc"]
-"""As in the settings, which have `gtc` only for the inside of a tunnel: it makes no key and proves no server."""
-
-TUNNELS: frozenset[MethodName] = frozenset({"ttls", "peap"})
-"""Those inside which another authentication runs."""
-MUTUAL_METHODS: frozenset[MethodName] = frozenset({"tls"})
-"""Those that prove the server to the peer so well that it needs no other proof of it (RFC 5998 section 4)."""
-
-_TYPE_OF_METHOD: dict[MethodName, EapType] = {
-    "mschapv2": EapType.MSCHAPV2,
-    "tls": EapType.TLS,
-    "ttls": EapType.TTLS,
-    "peap": EapType.PEAP,
-    "gtc": EapType.GTC,
-}
 
 MAX_ROUNDS = 100
 """Responses in one conversation; EAP-TLS with long chains needs some 20."""
 _MAX_NAMED_TYPES = 8
 """A Nak may hold thousands of types; the reason names no more than this."""
-
-
-@dataclass(frozen=True, slots=True)
-class Inside:
-    """What runs inside a tunnel, for those methods that make one."""
-
-    tls: TlsServer
-    """With the server's certificate, and without trust anchors: it is the method inside that proves the client."""
-    methods: tuple[InnerName, ...]
-    """In order of preference: of EAP the first is offered, the others on request; which of the rest it becomes is
-    for the client to say."""
-    binding_required: bool = True
-    """Refuse clients that do no PEAP cryptobinding."""
-
-
-class State(Enum):
-    """Where a conversation stands."""
-
-    IDLE = "idle"
-    IDENTITY = "identity"
-    """Asked for the identity."""
-    QUESTION = "question"
-    """Asked the caller for the user's credentials, or about a password."""
-    OFFERED = "offered"
-    """Sent the first request of the preferred method, which the peer may still decline by a Nak."""
-    METHOD = "method"
-    """The method is under way, or is the one that a Nak asked for."""
-    AUTHENTICATED = "authenticated"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-
-
-class Input(Enum):
-    """What a packet of the peer is to the state machine. What is malformed, or no response to the outstanding
-    request, never becomes an input.
-    """
-
-    IDENTITY = "identity"
-    NOTIFICATION = "notification"
-    NAK = "nak"
-    EXPANDED = "expanded"
-    METHOD = "method"
-    """A response of the type that was asked for."""
-    OTHER = "other"
 
 
 class EapServer:
@@ -169,7 +108,7 @@ class EapServer:
             raise SetupError("EAP-TLS without a certificate")
         if "ttls" in methods and (inside is None or not inside.methods):
             raise SetupError("EAP-TTLS without a certificate or without anything inside")
-        if "peap" in methods and (inside is None or not _eap_methods(inside)):
+        if "peap" in methods and (inside is None or not eap_methods(inside)):
             raise SetupError("PEAP without a certificate or without a method inside")
         self._methods = tuple(methods)
         self._inside = inside
@@ -340,7 +279,7 @@ class EapServer:
         self._nak_received = True
         wanted = set(data)
         for method in self._methods:
-            eap_type = _TYPE_OF_METHOD[method]
+            eap_type = TYPE_OF_METHOD[method]
             if eap_type in wanted and eap_type != self._asked_type:
                 return self._offer(method)
         return self._fail(FailureCode.NO_COMMON_METHOD, f"the client does EAP by {_name_types(data)}{self._ours()}")
@@ -405,14 +344,14 @@ class EapServer:
             return TtlsMethod(
                 inside.tls,
                 inside.methods,
-                lambda: self._conversation_inside(inside) if _eap_methods(inside) else None,
+                lambda: self._conversation_inside(inside) if eap_methods(inside) else None,
                 self._random,
             )
         raise SetupError(f"EAP method {name} without what it needs")
 
     def _conversation_inside(self, inside: Inside) -> EapServer:
         """One that has no tunnel in it, so that there is no end of tunnels."""
-        return EapServer(_eap_methods(inside), self._server_name, None, self._random)
+        return EapServer(eap_methods(inside), self._server_name, None, self._random)
 
     def _next_identifier(self) -> int:
         return (self._identifier + 1) & 0xFF
@@ -424,7 +363,7 @@ class EapServer:
         return Send(self._last_request)
 
     def _ours(self) -> str:
-        return "; here it is " + ", ".join(type_name(_TYPE_OF_METHOD[name]) for name in self._methods)
+        return "; here it is " + ", ".join(type_name(TYPE_OF_METHOD[name]) for name in self._methods)
 
     def _fail(self, code: FailureCode, reason: str) -> Failed:
         # What was decided before the peer's last word is the cause, not what it said afterwards.
@@ -440,11 +379,6 @@ class EapServer:
         self._method = None
         self._question = None
         self._last_request = b""
-
-
-def _eap_methods(inside: Inside) -> tuple[MethodName, ...]:
-    """What of it is EAP."""
-    return tuple(name for name in inside.methods if name != "pap")
 
 
 def _name_types(data: bytes) -> str:

@@ -164,3 +164,21 @@ def test_a_client_that_can_not_be_asked(driver: Driver) -> None:
 @pytest.mark.parametrize("make", [ttls_pap, peap_gtc])
 def test_a_backend_that_is_down_lets_nobody_in(driver: Driver, make: Make) -> None:
     assert _through(driver, make(driver, "alice", "down")).refusal == UNAVAILABLE
+
+
+@pytest.mark.parametrize("make", [peap_gtc, peap_mschapv2])
+def test_a_client_that_leaves_when_it_hears_the_result(driver: Driver, make: Make) -> None:
+    """PEAP says that it failed and waits for an answer, which many clients never give."""
+    enrol(driver.runtime)
+    peer = make(driver, "alice", "guess")
+    assert isinstance(peer, PeapPeer)
+    one = Conversation(driver, peer, context())
+    while peer.result is None:
+        answer = peer.receive(one.replies[-1].packet)
+        assert answer is not None
+        if peer.result is None:
+            count = len(one.replies)
+            one.eap.receive(answer, one.replies.append)
+            driver.pump(lambda count=count: len(one.replies) > count)  # type: ignore[misc]
+    refusal = one.eap.close()
+    assert refusal == Refusal("wrong-credential", "the code is none of user alice")
