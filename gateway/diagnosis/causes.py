@@ -72,7 +72,7 @@ CATALOGUE: dict[str, Entry] = {
         ),
     ),
     "authentication-failed": Entry(
-        Cause.CREDENTIAL, ("Choose EAP or a certificate in the client, and check that key and certificate match.",)
+        Cause.CREDENTIAL, ("The reason says what the client wanted; choose EAP or a certificate in it.",)
     ),
     "signature-refused": Entry(
         Cause.CLIENT_CERTIFICATE, ("Check that the client's key belongs to its certificate.",)
@@ -127,6 +127,9 @@ CATALOGUE: dict[str, Entry] = {
     "wrong-owner": Entry(Cause.ACCESS, ("Look at who owns it with `ostiary device show NAME`.",)),
     "no-rule": Entry(
         Cause.ACCESS, ("Compare the rules (aaa.rules) with the user's groups, the method and the device's state.",)
+    ),
+    "second-factor-needed": Entry(
+        Cause.EAP, ("Choose PEAP or EAP-TTLS with EAP-GTC inside in the client: it can ask the user for more.",)
     ),
     "second-factor-missing": Entry(
         Cause.ACCESS,
