@@ -2,6 +2,10 @@
 
 The server says who it is; what that user may do here, and whether the device may, the rules say, as for everybody.
 A device that has not proved itself before is one that nobody knows.
+
+What a peer calls itself outside of a tunnel, or beside a certificate, it has not proved: whoever has a password could
+call himself somebody else. EAP-MSCHAPv2 checks that name. With all other methods the server has to say who it was,
+and many a server just repeats what it was told: only the settings can say of it that it does not.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ FRAMED_MTU = 1020
 """Of EAP packets: with IKE, UDP and IPv6 around them, they fit the 1280 bytes of the smallest path."""
 NO_SERVER = Refusal("radius-unavailable", "no RADIUS server answers, so nobody can be let in")
 _NAMESPACE = uuid.UUID("2b8d5c3a-90c1-4a0e-a1d0-d0d1c7a1f3e9")
+_NO_METHODS = frozenset({EapType.IDENTITY, EapType.NOTIFICATION})
 _SERVICE_FRAMED = 2
 _NUMBER = struct.Struct("!I")
 
@@ -39,6 +44,9 @@ class Upstreams(Protocol):
 
     domains: frozenset[str]
     """Those that are ours: there `alice@corp.example` is also `alice`."""
+
+    user_name_is_proved: bool
+    """What they say of the user's name is what was authenticated."""
 
     def ask(self, items: Items, eap: bytes, server: int | None, done: Done) -> None:
         """Send an Access-Request; `done` is called once, on the caller's thread."""
@@ -67,6 +75,7 @@ class PassThrough:
         "_first",
         "_identifier",
         "_identity",
+        "_methods",
         "_refused",
         "_rounds",
         "_server",
@@ -88,6 +97,8 @@ class PassThrough:
         self._first = first
         self._identifier = random(1)[0]
         self._identity = ""
+        self._methods: set[int] = set()
+        """Types of EAP that the server has asked for."""
         self._rounds = 0
         self._server: int | None = None
         self._state: bytes | None = None
@@ -176,6 +187,8 @@ class PassThrough:
             return
         if verdict.code == Code.ACCESS_CHALLENGE and eap.code == EapCode.REQUEST:
             self._identifier, self._server, self._state = eap.identifier, verdict.server, verdict.state
+            if eap.type is not None and eap.type not in _NO_METHODS:
+                self._methods.add(eap.type)
             reply(EapContinue(verdict.eap))
         elif verdict.code != Code.ACCESS_ACCEPT:
             self._refuse(Refusal("radius-refused", f"RADIUS server {name} refused the sign-in"), reply)
@@ -183,8 +196,18 @@ class PassThrough:
             # A key is what IKE is authenticated with; a method without one lets nobody in.
             reason = f"RADIUS server {name} accepted without EAP-Success or keys"
             self._refuse(Refusal("radius-refused", reason), reply)
+        elif (problem := self._name_problem(verdict)) is not None:
+            self._refuse(Refusal("radius-refused", f"RADIUS server {name} accepted, but {problem}"), reply)
         else:
             self._decide(verdict, name, reply)
+
+    def _name_problem(self, verdict: Verdict) -> str | None:
+        """Why it is not known whom the server has let in."""
+        if self._methods == {EapType.MSCHAPV2}:
+            return None
+        if not self._upstreams.user_name_is_proved:
+            return "with this method that proves no name (radius.upstream.user_name_is_proved)"
+        return None if verdict.user_name else "did not say whom: its Access-Accept has no User-Name, or several"
 
     def _decide(self, verdict: Verdict, server: str, reply: ReplyTo) -> None:
         """Ask our own rules about whom the server has let in."""

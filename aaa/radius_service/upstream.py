@@ -48,6 +48,7 @@ class UpstreamThread:
     def __init__(self, settings: UpstreamSettings, post: Callable[[Callable[[], None]], None]) -> None:
         self._servers = settings.servers
         self.domains = frozenset(settings.domains)
+        self.user_name_is_proved = settings.user_name_is_proved
         self._post = post
         upstreams = [Upstream(one.name, Secret(read_secret(one.secret_file))) for one in settings.servers]
         self._requester = RadiusRequester(

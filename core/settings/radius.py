@@ -51,6 +51,10 @@ class UpstreamSettings(Section):
     """In the order in which they are tried."""
     domains: tuple[DomainName, ...] = Field((), max_length=32)
     """Those that are ours, `corp.example` or `CORP`: in them `alice@corp.example` and `CORP\\alice` are `alice`."""
+    user_name_is_proved: bool = False
+    """User-Name in their Access-Accept is the name that was authenticated, never that which a client calls itself
+    outside of a tunnel; without, only EAP-MSCHAPv2 lets anybody in.
+    """
     timeouts_s: Annotated[tuple[Seconds, ...], Field(min_length=1, max_length=8)] = (1.0, 1.5, 2.5)
     """Waits for an answer before each repetition and, the last one, before the next server is asked."""
     dead_time_s: Seconds = 60.0

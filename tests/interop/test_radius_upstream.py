@@ -6,6 +6,7 @@ strongSwan client ── internet ── ostiary gateway 10.1.0.1 ── 10.1.0.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from cryptography import x509
 from aaa import users
 from tests.interop.clients import Deployment, deployment, use_tunnel
 from tests.lab.certificates import Identity, LabAuthority, certificate_pem
+from tests.lab.eapol import run_eapol
 from tests.lab.enrolment import ACTOR
 from tests.lab.freeradius import FreeRadius
 from tests.lab.namespaces import Lab
@@ -52,6 +54,7 @@ class Company:
                 credential=credential,
                 trust_pem=certificate_pem(authority.certificate),
                 users={"alice": PASSWORD, "stranger": PASSWORD},
+                tells_who=port == FIRST,
             )
             for port in (FIRST, SECOND)
         )
@@ -73,7 +76,12 @@ def gateway(lab: Lab, site: Site, company: Company) -> Iterator[Deployment]:
         {"name": f"company-{number}", "address": INSIDE_IPV4, "port": port, "secret_file": str(file)}
         for number, port in enumerate((FIRST, SECOND), 1)
     ]
-    upstream: dict[str, TomlValue] = {"servers": servers, "timeouts_s": [0.3, 0.5], "dead_time_s": 2.0}
+    upstream: dict[str, TomlValue] = {
+        "servers": servers,
+        "timeouts_s": [0.3, 0.5],
+        "dead_time_s": 2.0,
+        "user_name_is_proved": True,
+    }
     settings: dict[str, dict[str, TomlValue]] = {
         "radius": {"upstream": upstream},
         "aaa": {"rules": RULES, "sign_in_failures_per_minute": 1000, "interim_interval_s": 1.0},
@@ -128,6 +136,29 @@ def test_eap_ttls_which_the_gateway_itself_does_not_speak(gateway: Deployment, c
     client.connect()
     use_tunnel(client)
     client.terminate()
+
+
+@pytest.mark.parametrize(("port", "said"), [(FIRST, "alice"), (SECOND, "boss")], ids=["set up for it", "as it comes"])
+def test_which_name_freeradius_says(
+    lab: Lab, site: Site, company: Company, gateway: Deployment, port: int, said: str
+) -> None:
+    """Why nobody is let in by a tunnel unless the settings say so: alice's password, and another one's name."""
+    del gateway
+    directory = lab.directory / f"eapol-{port}"
+    directory.mkdir()
+    (directory / "ca.pem").write_text(certificate_pem(company.trust))
+    network = {
+        "eap": "TTLS",
+        "phase2": '"autheap=MSCHAPV2"',
+        "identity": '"alice"',
+        "anonymous_identity": '"boss"',
+        "password": f'"{PASSWORD}"',
+        "ca_cert": f'"{directory / "ca.pem"}"',
+    }
+    result = run_eapol(directory, network, INSIDE_IPV4, port, SECRET, namespace=site.gateway)
+    assert result.ok, result.output
+    accept = result.output.rpartition("RADIUS message: code=2")[2]
+    assert re.findall(r"Attribute 1 \(User-Name\) .*\n +Value: '(.*)'", accept) == [said]
 
 
 def test_wrong_password(gateway: Deployment, site: Site) -> None:

@@ -124,8 +124,14 @@ server inner {{
     }}
     eap
   }}
+{inner_post_auth}
 }}
 """
+_TELL_WHO_IT_WAS = """  post-auth {
+    update outer.reply {
+      User-Name := "%{request:User-Name}"
+    }
+  }"""
 
 
 class FreeRadius:
@@ -143,6 +149,7 @@ class FreeRadius:
         credential: Identity,
         trust_pem: str,
         users: Mapping[str, str],
+        tells_who: bool = True,
     ) -> None:
         """
         Args:
@@ -155,11 +162,13 @@ class FreeRadius:
             credential: its own certificate, for EAP-TLS and EAP-TTLS.
             trust_pem: what certificates of clients lead to.
             users: passwords by name.
+            tells_who: Access-Accept has the name from inside the tunnel.
         """
         self._namespace = namespace
         self._directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         values = {"directory": directory, "address": address, "port": port, "client": client, "secret": secret}
+        values["inner_post_auth"] = _TELL_WHO_IT_WAS if tells_who else ""
         files = {
             "radiusd.conf": _CONFIGURATION.format(**values),
             "users": "".join(f'{name} Cleartext-Password := "{word}"\n' for name, word in users.items()),

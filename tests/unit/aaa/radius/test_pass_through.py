@@ -24,7 +24,7 @@ from tests.unit.aaa.people import certify, chain_of, enrol
 
 MSK = bytes(range(64))
 CHALLENGE = Verdict(1, Code.ACCESS_CHALLENGE, request(9, EapType.TTLS, b"hello"), b"state", b"", "", None)
-ACCEPT = Verdict(1, Code.ACCESS_ACCEPT, success(9), None, MSK, "", None)
+ACCEPT = Verdict(1, Code.ACCESS_ACCEPT, success(9), None, MSK, "alice", None)
 REJECT = Verdict(1, Code.ACCESS_REJECT, b"\x04\x09\x00\x04", None, b"", "", None)
 RULES = (
     RuleSettings(name="by-radius", methods=("eap-radius",), device_states=("unmanaged",), session_lifetime_s=3600.0),
@@ -37,7 +37,8 @@ class Company:
 
     domains = frozenset(("example", "corp.example"))
 
-    def __init__(self, *verdicts: Verdict | None) -> None:
+    def __init__(self, *verdicts: Verdict | None, user_name_is_proved: bool = True) -> None:
+        self.user_name_is_proved = user_name_is_proved
         self.verdicts = list(verdicts)
         self.asked: list[tuple[dict[Attribute, bytes], bytes, int | None]] = []
 
@@ -140,6 +141,39 @@ class TestConversation:
         done = SignIn(driver, Company(replace(ACCEPT, user_name="alice@corp.example"))).identify("anonymous")
         assert isinstance(done, EapAccepted)
         assert done.access.user_name == "alice"
+
+    @pytest.mark.parametrize(
+        ("methods", "is_proved"),
+        [
+            ([EapType.MSCHAPV2], True),
+            ([EapType.NOTIFICATION, EapType.MSCHAPV2, EapType.MSCHAPV2], True),
+            ([EapType.TTLS], False),
+            ([EapType.PEAP], False),
+            ([EapType.TLS], False),
+            ([EapType.GTC], False),
+            ([EapType.MSCHAPV2, EapType.TTLS], False),
+            ([EapType.NOTIFICATION], False),
+            ([], False),
+        ],
+    )
+    @pytest.mark.parametrize(
+        ("said", "reliable", "problem"),
+        [("", True, "did not say whom"), ("alice", False, "that proves no name"), ("", False, "that proves no name")],
+    )
+    def test_a_name_that_nobody_proved(
+        self, driver: Driver, methods: list[EapType], is_proved: bool, said: str, reliable: bool, problem: str
+    ) -> None:
+        """Mallory has a password of his own, and calls himself alice outside; the server repeats that."""
+        challenges = [replace(CHALLENGE, eap=request(9, method, b"x")) for method in methods]
+        verdicts = *challenges, replace(ACCEPT, user_name=said)
+        sign_in = SignIn(driver, Company(*verdicts, user_name_is_proved=reliable))
+        reply = sign_in.identify("alice")
+        for method in methods:
+            assert isinstance(reply, EapContinue)
+            reply = sign_in.answer(method, b"y")
+        assert isinstance(reply, EapAccepted if is_proved else EapRejected)
+        if isinstance(reply, EapRejected):
+            assert (reply.refusal.code, problem in reply.refusal.reason) == ("radius-refused", True)
 
     @pytest.mark.parametrize(("said", "given"), [(900, 900.0), (86_400, 3600.0), (None, 3600.0), (0, 3600.0)])
     def test_the_shorter_time_counts(self, driver: Driver, said: int | None, given: float) -> None:
