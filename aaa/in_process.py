@@ -6,17 +6,12 @@ that waits in one transaction; the answers come back through `post`.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TypeVar
 
 import structlog
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy.exc import SQLAlchemyError
 
 from aaa import accounting
@@ -27,6 +22,7 @@ from aaa.backend.events import refused
 from aaa.backend.failure_limit import FailureLimit
 from aaa.backend.handshake_log import HandshakeLog
 from aaa.backend.intake import AccountingIntake
+from aaa.backend.own_certificates import GatewayCredential, OwnCertificates
 from aaa.backend.pass_through import PassThrough
 from aaa.backend.passwords import AccessCodes
 from aaa.backend.processing import Processor
@@ -54,9 +50,6 @@ from aaa.decision import SITE_METHOD
 from aaa.directory.passwords import CodesThenDirectories
 from aaa.directory.worker import DirectoryPasswords
 from aaa.dynamic_authorization import control_secret_name
-from aaa.eap.server import MUTUAL_METHODS, TUNNELS, EapServer, Inside
-from aaa.eap.tls import EapTlsServer
-from aaa.eap.tls_server import TlsServer
 from aaa.interface import (
     Access,
     FirstFactor,
@@ -78,38 +71,17 @@ from core.database import DatabaseError
 from core.runtime import Runtime
 from core.secrets import Secret, get_or_create_secret
 from pki.authority import CertificateAuthority
-from pki.keys import DevicePrivateKey
 from pki.revocation.evidence import Stapled
-from pki.revocation.own_response import OwnOcspResponse, own_ocsp_response
 from pki.revocation.service import RevocationService, own_networks
-from pki.system import SystemCertificate, gateway_names, system_certificate
 from pki.trust import load_authorities
 
 IDENTITY_PATIENCE = 10
 """How many times as many failures an identity may have, from all addresses together, as one address."""
-MOST_NAMED_AUTHORITIES = 24
-"""In CERTREQ, 20 bytes each: it stands in IKE_SA_INIT, which can't be fragmented. A client that finds its CA not
-named may use its certificate all the same."""
 FLUSH_TIMEOUT_S = 15.0
 """How long an orderly stop waits for a database that can't be reached."""
 
 _log = structlog.get_logger(__name__)
 _Good = TypeVar("_Good")
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayCredential:
-    """A certificate that the gateway proves itself with."""
-
-    chain_der: tuple[bytes, ...]
-    """End entity first, no root."""
-    private_key: DevicePrivateKey = field(repr=False)
-    issuers_spki_sha1: tuple[bytes, ...]
-    """SHA-1 of the SubjectPublicKeyInfo of each CA above it, as a client's CERTREQ may name it."""
-    ocsp_response_der: bytes
-    """Says that the certificate is good, by our CA, for a client that asks for it (RFC 4806)."""
-    ocsp_not_after: datetime
-    """Until when that may be shown; it is made anew long before."""
 
 
 class InProcessBackend:
@@ -134,10 +106,7 @@ class InProcessBackend:
             runtime.settings.pki.trusted_authorities, [authority.root, authority.issuing]
         )
         self._revocation = self._revocation_service(post)
-        self._certificates = self._current_certificates()
-        self._ocsp: dict[str, OwnOcspResponse] = {}
-        """By the serial of the certificate."""
-        self._tls, self._inside = self._tls_server(), self._inside_tunnels()
+        self._own = OwnCertificates(runtime, authority, self._foreign)
         processor = Processor(
             AccessRules(runtime.rules).current,
             settings.devices_at_once,
@@ -179,34 +148,17 @@ class InProcessBackend:
         return backend
 
     def gateway_credentials(self) -> tuple[GatewayCredential, ...]:
-        """The gateway's current certificates, renewed where it is time to; EAP-TLS uses the first.
+        """The gateway's current certificates, renewed where it is time to; EAP uses the first.
 
         May block. Call it at start and every hour or so; connections that are up are not touched.
         """
-        before, self._certificates = self._certificates[0], self._current_certificates()
-        if self._certificates[0].serial != before.serial:
-            self._tls, self._inside = self._tls_server(), self._inside_tunnels()
-        known, self._ocsp = self._ocsp, {}
-        issuers = tuple(key_sha1(ca) for ca in (self._authority.root, self._authority.issuing))
-        return tuple(self._credential(certificate, issuers, known) for certificate in self._certificates)
+        return self._own.renewed()
 
     def accepted_authorities(self) -> tuple[bytes, ...]:
         """What CERTREQ says of the CAs whose clients are accepted (RFC 7296 section 3.7): SHA-1 of each one's
         SubjectPublicKeyInfo, ours first, then those that are trusted beside it, as many as fit.
         """
-        own = (self._authority.root, self._authority.issuing)
-        accepted = (*own, *self._foreign.anchors, *self._foreign.intermediates)
-        return tuple(key_sha1(certificate) for certificate in accepted[:MOST_NAMED_AUTHORITIES])
-
-    def _credential(
-        self, certificate: SystemCertificate, issuers: tuple[bytes, ...], known: Mapping[str, OwnOcspResponse]
-    ) -> GatewayCredential:
-        der, serial = certificate.chain_der[0], certificate.serial
-        response = own_ocsp_response(self._runtime, self._authority, der, known.get(serial))
-        self._ocsp[serial] = response
-        return GatewayCredential(
-            certificate.chain_der, certificate.private_key, issuers, response.der, response.next_update
-        )
+        return self._own.accepted_authorities()
 
     def trust_pem(self) -> str:
         """The root certificate, PEM: what every client has to trust."""
@@ -269,15 +221,12 @@ class InProcessBackend:
         Raises:
             TypeError: the first factor is of another backend.
         """
-        settings = self._runtime.settings
         proof = first.proof if first is not None else None
         if proof is not None and not isinstance(proof, Proof):
             raise TypeError("a first factor of another backend")
         if self._upstreams is not None:
             return PassThrough(self._desk, self._upstreams, context, proof, os.urandom)
-        methods = [name for name in settings.aaa.eap_methods if not mutual or name in MUTUAL_METHODS]
-        server = EapServer(methods, settings.gateway.identity, self._tls, os.urandom, inside=self._inside)
-        return EapSignIn(self._desk, server, context, proof)
+        return EapSignIn(self._desk, self._own.eap_server(mutual=mutual), context, proof)
 
     def check_device(
         self,
@@ -410,51 +359,12 @@ class InProcessBackend:
             context, refusal, self._desk.monotonic(), identity=context.ike_identity, method=method, told=reply
         )
 
-    def _current_certificates(self) -> tuple[SystemCertificate, ...]:
-        settings, names = self._runtime.settings, gateway_names(self._runtime.settings)
-        types = dict.fromkeys((settings.pki.gateway_key_type, *settings.pki.gateway_extra_key_types))
-        return tuple(
-            system_certificate(self._runtime, self._authority, "gateway", names, key_type=key_type)
-            for key_type in types
-        )
-
-    def _tls_server(self) -> EapTlsServer | None:
-        if "tls" not in self._runtime.settings.aaa.eap_methods:
-            return None
-        return EapTlsServer(
-            self._certificates[0].chain_der,
-            self._certificates[0].private_key,
-            [_der(root) for root in (self._authority.root, *self._foreign.anchors)],
-            intermediates_der=[_der(ca) for ca in (self._authority.issuing, *self._foreign.intermediates)],
-        )
-
     def _upstream_thread(self, post: Callable[[Callable[[], None]], None]) -> UpstreamThread | None:
         settings = self._runtime.settings.radius.upstream
         return UpstreamThread(settings, post) if settings.servers else None
-
-    def _inside_tunnels(self) -> Inside | None:
-        settings = self._runtime.settings.aaa
-        if TUNNELS.isdisjoint(settings.eap_methods):
-            return None
-        certificate = self._certificates[0]
-        return Inside(
-            TlsServer(certificate.chain_der, certificate.private_key),
-            settings.eap_inner_methods,
-            binding_required=settings.peap_cryptobinding == "required",
-        )
 
     def _revocation_service(self, post: Callable[[Callable[[], None]], None]) -> RevocationService | None:
         if not self._foreign:
             return None
         settings = self._runtime.settings
         return RevocationService(self._foreign, settings.pki.revocation, own_networks(settings.gateway), post)
-
-
-def _der(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(Encoding.DER)
-
-
-def key_sha1(certificate: x509.Certificate) -> bytes:
-    """By which CERTREQ names a CA: SHA-1 of its SubjectPublicKeyInfo (RFC 7296 section 3.7)."""
-    spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha1(spki, usedforsecurity=False).digest()

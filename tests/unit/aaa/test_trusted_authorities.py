@@ -12,9 +12,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from aaa import enforcement, users
+from aaa.backend.own_certificates import MOST_NAMED_AUTHORITIES, key_sha1
 from aaa.dynamic_authorization import Answer, Change, Peer, Selector
 from aaa.enforcement import disable_user
-from aaa.in_process import MOST_NAMED_AUTHORITIES, key_sha1
 from aaa.interface import Access, EapAccepted, EapRejected, Refusal
 from aaa.models import TunnelSession
 from core import jobs
