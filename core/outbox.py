@@ -61,7 +61,8 @@ def add(session: Session, kind: str, payload: dict[str, Any], *, delay_s: float 
 def add_recurring(session: Session, kind: str, payload: dict[str, Any], interval_s: float) -> OutboxItem | None:
     """Ask for work that recurs, unless it waits already or was asked for less than an interval ago.
 
-    The rows are the schedule: it outlives every process, and several workers do not do the work several times.
+    The rows are the schedule: it outlives every process, and several workers do not do the work several times. Of what
+    was done, none is kept but the last one.
 
     Args:
         session: the transaction.
@@ -78,6 +79,7 @@ def add_recurring(session: Session, kind: str, payload: dict[str, Any], interval
         waits = newest.done_at is None
         if waits or newest.created_at > utc_now() - timedelta(seconds=interval_s):
             return None
+        session.execute(delete(OutboxItem).where(*same, OutboxItem.done_at.is_not(None)))
     return add(session, kind, payload)
 
 

@@ -22,7 +22,7 @@ from pyrad import packet as radius
 
 from aaa.accounting import gateway_started
 from aaa.dynamic_authorization import Answer, NoAnswer, Peer, Selector, ask, control_secret_name
-from aaa.enforcement import revoke_device
+from aaa.enforcement import DISCONNECT, revoke_device
 from aaa.interface import GatewayHello
 from core.audit import SYSTEM
 from core.outbox import OutboxItem
@@ -204,7 +204,7 @@ def test_a_revocation_reaches_a_gateway_that_was_away(runtime: Runtime) -> None:
 
 def _item(runtime: Runtime) -> OutboxItem:
     with runtime.database.reading() as session:
-        item = session.query(OutboxItem).one()
+        item = session.query(OutboxItem).where(OutboxItem.kind == DISCONNECT).one()
         session.expunge(item)
         return item
 

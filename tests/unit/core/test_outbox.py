@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from core import jobs, outbox
@@ -175,6 +175,21 @@ def test_what_recurs_is_asked_for_once_in_an_interval(runtime: Runtime) -> None:
     assert recur(runtime, at="a") is None
     age(runtime, first, 61)
     assert recur(runtime, at="a") is not None
+
+
+def test_of_what_recurs_and_was_done_one_row_is_kept(runtime: Runtime) -> None:
+    other = recur(runtime, at="b")
+    for _ in range(5):
+        item_id = recur(runtime, at="a")
+        assert item_id is not None
+        assert jobs.deliver_item(runtime, {"look": lambda _runtime, _payload: None}, item_id)
+        age(runtime, item_id, 61)
+    with runtime.database.reading() as session:
+        assert [item.payload["at"] for item in session.scalars(select(OutboxItem).order_by(OutboxItem.id))] == [
+            "b",
+            "a",
+        ]
+        assert session.get_one(OutboxItem, other).done_at is None
 
 
 def test_what_recurs_and_still_waits_is_not_asked_for_again(runtime: Runtime) -> None:
