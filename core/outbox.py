@@ -61,8 +61,8 @@ def add(session: Session, kind: str, payload: dict[str, Any], *, delay_s: float 
 def add_recurring(session: Session, kind: str, payload: dict[str, Any], interval_s: float) -> OutboxItem | None:
     """Ask for work that recurs, unless it waits already or was asked for less than an interval ago.
 
-    The rows are the schedule: it outlives every process, and several workers do not do the work several times. Of what
-    was done, none is kept but the last one.
+    The rows are the schedule: it outlives every process, and several workers do not do the work several times. Of
+    what was done, none is kept but the last one.
 
     Args:
         session: the transaction.
