@@ -165,7 +165,9 @@ def _no_common_method(evidence: Evidence, code: str, reason: str) -> Finding:
     wanted = next((methods for methods in naks if methods), ())
     requests = [account.eap_text(step.eap_out) for step in steps if step.eap_out[:1] == _EAP_REQUEST]
     offered = dict.fromkeys(text.partition(" ")[2] for text in requests)
-    allowed = ", ".join(f"EAP-{method}" for method in offered if method not in ("", "Identity"))
+    asked = ", ".join(f"EAP-{method}" for method in offered if method not in ("", "Identity"))
+    # AAA names all that it has; what was asked for may be the first of them only.
+    allowed = reason.partition("; here it is ")[2] or asked
     if not wanted:
         return _general(evidence, code, reason)
     names = ", ".join(f"EAP-{method}" for method in wanted)

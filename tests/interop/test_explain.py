@@ -199,7 +199,8 @@ def test_wrong_password(ostiary: Ostiary, site: Site, clients: Clients, laptop: 
 def test_another_eap_method(ostiary: Ostiary, site: Site, clients: Clients, laptop: Laptop) -> None:
     since = utc_now()
     assert not clients.eap_mschapv2(site.client, laptop, authentication="eap-ttls").initiate().ok
-    row = assert_explained(ostiary, since, "no-common-method", "eap", "here it is EAP-MSCHAPV2 (26), EAP-TLS (13)")
+    text = "wants EAP-TTLS, and the gateway has only EAP-MSCHAPV2 (26), EAP-TLS (13) to offer"
+    row = assert_explained(ostiary, since, "no-common-method", "eap", text)
     assert any("Nak" in what for _, what in row.timeline)
 
 

@@ -266,8 +266,8 @@ class TestEap:
         shell.connect(config)
         report = told(shell)
         assert (report.code, report.cause) == ("no-common-method", "eap")
-        assert report.explanation == "The client wants EAP-PEAP, and the gateway has only EAP-MSCHAPv2 to offer."
-        assert (report.offered, report.allowed) == ("EAP-PEAP", "EAP-MSCHAPv2")
+        assert report.explanation == "The client wants EAP-PEAP, and the gateway has only EAP-MSCHAPV2 (26) to offer."
+        assert (report.offered, report.allowed) == ("EAP-PEAP", "EAP-MSCHAPV2 (26)")
 
     def test_a_person_who_types_nothing(self) -> None:
         shell = Story()
