@@ -32,6 +32,10 @@ from aaa.radius.wire import MAX_VALUE_BYTES
 
 FRAMED_MTU = 1020
 """Of EAP packets: with IKE, UDP and IPv6 around them, they fit the 1280 bytes of the smallest path."""
+LONGEST_EAP_BYTES = 2048
+"""Of a packet that goes to a server: a client that keeps to the size above sends none that is longer, and a server
+that gets more than 4096 bytes in all says nothing, as if it were down.
+"""
 NO_SERVER = Refusal("radius-unavailable", "no RADIUS server answers, so nobody can be let in")
 _NAMESPACE = uuid.UUID("2b8d5c3a-90c1-4a0e-a1d0-d0d1c7a1f3e9")
 _NO_METHODS = frozenset({EapType.IDENTITY, EapType.NOTIFICATION})
@@ -153,6 +157,8 @@ class PassThrough:
         self._rounds += 1
         if self._rounds > MAX_ROUNDS:
             raise MalformedPacket(f"more than {MAX_ROUNDS} EAP packets in one conversation")
+        if len(packet) > LONGEST_EAP_BYTES:
+            raise MalformedPacket(f"an EAP packet of {len(packet)} bytes")
         response = EapPacket.parse(packet)
         if response.code != EapCode.RESPONSE or response.identifier != self._identifier:
             raise MalformedPacket("EAP response to another request than the last")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
@@ -18,6 +18,7 @@ _IPV4_BYTES, _IPV6_BYTES = 4, 16
 LONGEST_DELAY_S = 7 * 24 * 3600
 """Of a record that waited for its server (Acct-Delay-Time); more is a clock that stands wrong."""
 _NAMESPACE = uuid.UUID("6f1d7d3e-7f0b-4b51-9d0c-6a2b8f6c2c55")
+_MACHINES = (Attribute.NAS_IDENTIFIER, Attribute.NAS_IP_ADDRESS, Attribute.NAS_IPV6_ADDRESS)
 _CAUSES = {cause.value: cause for cause in TerminateCause}
 _UNSAID = TerminateCause.NAS_REQUEST
 
@@ -43,6 +44,8 @@ class ClientRecord:
 
     status: AcctStatus
     """`ACCOUNTING_ON` or `ACCOUNTING_OFF`."""
+    at: float | None
+    """When that was, seconds since 1970; None where the client does not say."""
 
 
 def read_record(
@@ -64,11 +67,12 @@ def read_record(
     except ValueError:
         raise MalformedPacket(f"accounting of the unknown kind {number}") from None
     if status in (AcctStatus.ACCOUNTING_ON, AcctStatus.ACCOUNTING_OFF):
-        return ClientRecord(status)
+        return ClientRecord(status, request.number(Attribute.EVENT_TIMESTAMP))
     sessions = request.values(Attribute.ACCT_SESSION_ID)
     if len(sessions) != 1 or not sessions[0]:
         raise MalformedPacket("accounting of no session")
-    session_id = session_id_of(client.name, sessions[0])
+    machine = [value for kind in _MACHINES for value in request.values(kind)]
+    session_id = session_id_of(client.name, sessions[0], machine)
     remote = station(request.text(Attribute.CALLING_STATION_ID))
     start = None
     if status is AcctStatus.START:
@@ -90,9 +94,11 @@ def read_record(
     )
 
 
-def session_id_of(client: str, acct_session_id: bytes) -> str:
-    """By which the session is known here: two clients may give theirs the same Acct-Session-Id."""
-    return str(uuid.uuid5(_NAMESPACE, f"{client}/{acct_session_id.hex()}"))
+def session_id_of(client: str, acct_session_id: bytes, machine: Sequence[bytes] = ()) -> str:
+    """By which the session is known here: two clients may give theirs the same Acct-Session-Id, and so may two
+    machines of one client, which name themselves in each record.
+    """
+    return str(uuid.uuid5(_NAMESPACE, "/".join([client, *(part.hex() for part in (acct_session_id, *machine))])))
 
 
 def _start(request: Request, client: RadiusClient, session_id: str, access: Access, remote: str) -> SessionStart:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -53,20 +53,36 @@ class Conversations:
         self._all: OrderedDict[int, Conversation] = OrderedDict()
         """By id(), the one that ends first in front."""
         self._by_state: dict[bytes, Conversation] = {}
-        self._of_client: Counter[str] = Counter()
+        self._of_client: dict[str, OrderedDict[int, Conversation]] = {}
+        """The same for each network access server; none is empty."""
 
     def __len__(self) -> int:
         return len(self._all)
 
-    def has_room(self, client: str) -> bool:
-        """Whether another one may begin."""
-        return len(self._all) < self._limit and self._of_client[client] < self._limit_per_client
+    def make_room(self, client: str) -> bool:
+        """Let another one begin, where need be at the cost of the one that has rested longest: of this client, or of
+        the one that has most. Whoever begins and leaves thus keeps out only those that are as slow.
+
+        Returns:
+            False where each of them waits for an answer of ours.
+        """
+        if len(self._of_client.get(client, ())) >= self._limit_per_client:
+            return self._end_oldest(self._of_client[client])
+        if len(self._all) >= self._limit:
+            return self._end_oldest(max(self._of_client.values(), key=len))
+        return True
+
+    def _end_oldest(self, conversations: OrderedDict[int, Conversation]) -> bool:
+        oldest = next((one for one in conversations.values() if not one.is_asking), None)
+        if oldest is not None:
+            self.end(oldest)
+        return oldest is not None
 
     def begin(self, sign_in: SignIn, context: SignInContext, client: str, now: float) -> Conversation:
-        """A new one; see `has_room`."""
+        """A new one; see `make_room`."""
         conversation = Conversation(sign_in, context, client, now + self._timeout_s)
         self._all[id(conversation)] = conversation
-        self._of_client[client] += 1
+        self._of_client.setdefault(client, OrderedDict())[id(conversation)] = conversation
         return conversation
 
     def find(self, state: bytes, client: str) -> Conversation | None:
@@ -81,6 +97,7 @@ class Conversations:
         conversation.until = now + self._timeout_s
         self._by_state[conversation.state] = conversation
         self._all.move_to_end(id(conversation))
+        self._of_client[conversation.client].move_to_end(id(conversation))
         return conversation.state
 
     def end(self, conversation: Conversation) -> None:
@@ -88,8 +105,9 @@ class Conversations:
         if self._all.pop(id(conversation), None) is None:
             return
         self._by_state.pop(conversation.state, None)
-        self._of_client[conversation.client] -= 1
-        if not self._of_client[conversation.client]:
+        of_client = self._of_client[conversation.client]
+        del of_client[id(conversation)]
+        if not of_client:
             del self._of_client[conversation.client]
         conversation.sign_in.close()
 

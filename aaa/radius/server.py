@@ -12,6 +12,7 @@ What is not authentic, or too much, is dropped without an answer, as RADIUS has 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -57,6 +58,10 @@ class Peer(NamedTuple):
     port: int
     via: Hashable
     """Whatever the shell sends by: the socket and the address that was asked."""
+
+
+REPLAY_WINDOW_S = 300.0
+"""By which the clocks of client and server may differ (RFC 5176 section 6.3 has the same)."""
 
 
 class Backend(Protocol):
@@ -114,6 +119,7 @@ class RadiusServer:
         random: gives so many unpredictable bytes.
         clock: monotonic seconds, for answers that come later.
         send: sends a datagram.
+        unix_clock: seconds since 1970.
     """
 
     def __init__(
@@ -126,6 +132,7 @@ class RadiusServer:
         random: Callable[[int], bytes],
         clock: Callable[[], float],
         send: Callable[[bytes, Peer], None],
+        unix_clock: Callable[[], float] = time.time,
     ) -> None:
         self._clients = clients
         self._backend = backend
@@ -135,6 +142,7 @@ class RadiusServer:
         self._random = random
         self._clock = clock
         self._send = send
+        self._unix_clock = unix_clock
         self._duplicates = Duplicates()
         self._recent = RecentGrants()
 
@@ -199,6 +207,9 @@ class RadiusServer:
                 self._leave(asked)
 
         if isinstance(record, ClientRecord):
+            if record.at is not None and abs(self._unix_clock() - record.at) > REPLAY_WINDOW_S:
+                # An old one, played again, would close all sessions of the client in the books.
+                return Drop("Accounting-On or -Off of another time (Event-Timestamp)", client.name)
             if not client.is_one_machine:
                 # One of several machines by this name, and nothing tells which sessions are its own.
                 recorded(True)
@@ -230,7 +241,7 @@ class RadiusServer:
             return None
         if states:
             return self._go_on(asked, eap, states[0])
-        if not self._conversations.has_room(client):
+        if not self._conversations.make_room(client):
             return Drop("too many sign-ins are under way", client)
         context = sign_in_context(request, client, self._random(16))
         conversation = self._conversations.begin(self._backend.open_eap(context), context, client, now)

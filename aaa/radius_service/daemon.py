@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import structlog
 
+from aaa import sessions
 from aaa.in_process import InProcessBackend
 from aaa.radius.clients import RadiusClients
 from aaa.radius.conversations import Conversations
@@ -60,6 +61,7 @@ async def _serve(runtime: Runtime) -> None:
     backend: InProcessBackend | None = None
     renewal: asyncio.Task[None] | None = None
     try:
+        refuse_names_of_gateways(runtime)
         backend = InProcessBackend.open(runtime, post)
         server = RadiusServer(
             RadiusClients(clients),
@@ -90,6 +92,22 @@ async def _serve(runtime: Runtime) -> None:
             server.close()
         if backend is not None:
             backend.goodbye()
+
+
+def refuse_names_of_gateways(runtime: Runtime) -> None:
+    """Sessions and rules name gateways and RADIUS clients by one word: what one reports must not be another's.
+
+    Raises:
+        OstiaryError: a client is called as a gateway that has reported here.
+    """
+    with runtime.database.reading() as session:
+        gateways = {gateway.name.casefold() for gateway in sessions.known_gateways(session)}
+    for client in runtime.settings.radius.clients:
+        if client.name.casefold() in gateways:
+            raise OstiaryError(
+                f"a RADIUS client is named {client.name!r}, as a gateway is",
+                fix="give one of them another name; `ostiary gateways` lists those that are taken",
+            )
 
 
 def listening(runtime: Runtime) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -69,6 +70,9 @@ def sign_in(house: House, laptop: Enrolled, host: str = BOX) -> list[Attribute]:
     peer = MsChapV2Peer("alice", laptop.code)
     answer = client.sign_in(peer.receive(b"\x01\x01\x00\x05\x01") or b"", peer.receive)
     return [(CLASS, value) for value in answer.values(CLASS)]
+
+
+EVENT_TIMESTAMP = 55
 
 
 class Box:
@@ -158,6 +162,7 @@ class TestSession:
 
     def test_sessions_of_two_clients_with_one_id(self) -> None:
         assert session_id_of("a", b"1") != session_id_of("b", b"1")
+        assert session_id_of("a", b"1", [b"first"]) != session_id_of("a", b"1", [b"second"])
         assert len(session_id_of("a" * 48, b"x" * 253)) == 36
 
 
@@ -268,6 +273,17 @@ class TestClient:
         assert [session.terminate_cause for session in box.sessions()] == [cause, cause]
         [event] = house.driver.events(f"gateway.{action}")
         assert (event["target"], event["sessions_left_open"]) == ("gateway:vpn", 2)
+
+    @pytest.mark.parametrize(("off_s", "counts"), [(0, True), (-290, True), (290, True), (-310, False), (310, False)])
+    def test_of_another_time_ends_nothing(
+        self, box: Box, house: House, laptop: Enrolled, off_s: int, counts: bool
+    ) -> None:
+        """Whoever has seen one can play it again, for ever: it is as authentic as it was."""
+        assert box.report(START, *sign_in(house, laptop))
+        assert box.report(ON, number(EVENT_TIMESTAMP, int(time.time()) + off_s), session=b"") is counts
+        assert [session.ended_at is not None for session in box.sessions()] == [counts]
+        if not counts:
+            assert "of another time" in house.dropped[-1].reason
 
     def test_one_of_many_by_a_name_speaks_for_itself_alone(self, box: Box, house: House, laptop: Enrolled) -> None:
         """An access point that starts must not end what the others have."""

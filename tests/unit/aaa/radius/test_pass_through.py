@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aaa import users
-from aaa.backend.pass_through import FRAMED_MTU, PassThrough
+from aaa.backend.pass_through import FRAMED_MTU, LONGEST_EAP_BYTES, PassThrough
 from aaa.eap.packet import EapType, request, response, success
 from aaa.interface import EapAccepted, EapContinue, EapRejected, EapReply, FirstFactor
 from aaa.radius.client import Done, Items, Verdict
@@ -198,6 +198,15 @@ class TestConversation:
 
 
 class TestRefused:
+    def test_what_no_server_would_answer_goes_to_none(self, driver: Driver) -> None:
+        """They would count as down, and everybody would wait for them."""
+        company = Company(CHALLENGE)
+        sign_in = SignIn(driver, company)
+        sign_in.identify()
+        refused = sign_in.answer(EapType.TTLS, bytes(LONGEST_EAP_BYTES))
+        assert isinstance(refused, EapRejected)
+        assert (refused.refusal.code, len(company.asked)) == ("protocol-error", 1)
+
     @pytest.mark.parametrize(
         ("verdict", "code"),
         [

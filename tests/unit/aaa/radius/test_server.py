@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from aaa.eap.packet import EapType, response
 from aaa.radius.request import Service
 from core.runtime import Runtime
 from tests.peers.eap import MsChapV2Peer
@@ -19,6 +20,7 @@ from tests.peers.radius import (
     STATE,
     STATUS,
     USER_NAME,
+    Answer,
     Nas,
     eap_attributes,
     packet,
@@ -170,27 +172,46 @@ class TestLimits:
         return nas.ask(nas.request(identity("alice"))) is not None
 
     def test_of_all_conversations(self, driver: Driver, laptop: Enrolled) -> None:
+        """A newcomer takes the place of the oldest one, of the client that has most."""
         house = House(driver, limit=3, limit_per_client=3)
-        wifi, office = house.nas(), house.nas(peer=from_host("10.0.1.1"), client=OFFICE)
-        assert [self.begin(wifi) for _ in range(3)] == [True] * 3
-        assert not self.begin(office)
-        assert house.dropped[-1].reason == "too many sign-ins are under way"
+        first, second, _ = (house.nas().carry(identity("alice")) for _ in range(3))
+        assert self.begin(house.nas(peer=from_host("10.0.1.1"), client=OFFICE))
+        assert len(house.conversations) == 3
+        assert not self.goes_on(house, first)
+        assert self.goes_on(house, second)
 
     def test_of_one_client_s_so_that_others_have_room(self, driver: Driver, laptop: Enrolled) -> None:
-        house = House(driver, limit=3, limit_per_client=2)
-        wifi, office = house.nas(), house.nas(peer=from_host("10.0.1.1"), client=OFFICE)
-        assert [self.begin(wifi) for _ in range(3)] == [True, True, False]
-        assert self.begin(office)
+        house = House(driver, limit=5, limit_per_client=2)
+        office = house.nas(peer=from_host("10.0.1.1"), client=OFFICE)
+        others = office.carry(identity("alice"))
+        first = house.nas().carry(identity("alice"))
+        assert [self.begin(house.nas()) for _ in range(20)] == [True] * 20
+        assert len(house.conversations) == 3
+        assert not self.goes_on(house, first)
+        assert office.carry(response(others.eap[1], EapType.TLS, b"")).code == REJECT
+        assert len(house.conversations) == 2
+
+    @staticmethod
+    def goes_on(house: House, challenge: Answer) -> bool:
+        """Whether the conversation of this challenge is known still; the answer, which is none, ends it."""
+        before = len(house.conversations)
+        house.nas().carry(response(challenge.eap[1], EapType.TLS, b""), (STATE, challenge.values(STATE)[0]))
+        return len(house.conversations) < before
 
     def test_what_was_dropped_for_want_of_room_is_taken_when_it_comes_again(
         self, driver: Driver, laptop: Enrolled
     ) -> None:
+        """No room is made where an answer of ours is awaited."""
         house = House(driver, limit=1, limit_per_client=1)
-        assert self.begin(house.nas())
+        peer = MsChapV2Peer("alice", laptop.code)
+        nas = house.nas()
+        answer = nas.carry(identity("alice"))
+        answer = nas.carry(peer.receive(answer.eap) or b"")
+        house.give(nas.request(peer.receive(answer.eap) or b""))
         request = house.nas().request(identity("alice"))
         assert house.ask(request) is None
-        house.now += TIMEOUT_S + 1
-        house.server.handle_timer(house.now)
+        assert house.dropped[-1].reason == "too many sign-ins are under way"
+        driver.pump(lambda: len(house.sent) == 3)
         assert house.ask(request) is not None
 
     def test_silent_clients_are_forgotten(self, house: House, laptop: Enrolled) -> None:
