@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from aaa import enforcement, sessions
 from core import audit, jobs, outbox
@@ -17,6 +18,10 @@ from core.settings import RuleSettings
 
 APPLY = "aaa.rules"
 """The kind of outbox item that `apply` handles."""
+TELL_AGAIN = "aaa.rules.again"
+"""The kind of outbox item that `tell_again` handles."""
+SETTLED_S = 15.0
+"""After which every gateway has seen a changed file, and every session is entered that was decided before."""
 CHANGED = "policy.change"
 """The audit event's action."""
 LOOK_INTERVAL_S = 5.0
@@ -44,20 +49,41 @@ def apply(runtime: Runtime, payload: dict[str, Any]) -> None:
         detail = {"digest": digest, "rules": {rule.name: _digest(rule) for rule in rules}}
         reason = _difference(before["rules"], rules) if before is not None else "the rules at the beginning"
         audit.record(session, Actor("system", "worker"), CHANGED, "policy:rules", reason=reason, detail=detail)
-        # At the beginning all sessions are such as these rules have made them.
-        tunnels = sessions.live_sessions(session) if before is not None else ()
-        items = [
-            outbox.add(
-                session,
-                enforcement.CHANGE,
-                {"gateway": tunnel.gateway, "session_id": tunnel.id, "reason": "the access rules have changed"},
-            )
-            for tunnel in tunnels
-        ]
-        session.flush()
-        ids = [item.id for item in items]
+        if before is None:
+            # All sessions are such as these rules have made them.
+            return
+        outbox.add(session, TELL_AGAIN, {}, delay_s=SETTLED_S)
+        ids = _ask_for_changes(session)
     for outbox_id in ids:
         jobs.wake(runtime.settings, outbox_id)
+
+
+def tell_again(runtime: Runtime, payload: dict[str, Any]) -> None:
+    """The outbox handler: once more, for sessions that a gateway has let in before it had seen the new rules.
+
+    Args:
+        runtime: of this process.
+        payload: not used.
+    """
+    del payload
+    with runtime.database.transaction() as session:
+        ids = _ask_for_changes(session)
+    for outbox_id in ids:
+        jobs.wake(runtime.settings, outbox_id)
+
+
+def _ask_for_changes(session: Session) -> list[int]:
+    """For each session that is up, an item that gives it what the rules now give."""
+    items = [
+        outbox.add(
+            session,
+            enforcement.CHANGE,
+            {"gateway": tunnel.gateway, "session_id": tunnel.id, "reason": "the access rules have changed"},
+        )
+        for tunnel in sessions.live_sessions(session)
+    ]
+    session.flush()
+    return [item.id for item in items]
 
 
 def _digest(rule: RuleSettings) -> str:

@@ -11,6 +11,7 @@ HANDLERS: dict[str, Handler] = {
     enforcement.DISCONNECT: enforcement.deliver,
     enforcement.CHANGE: enforcement.deliver_change,
     rules_change.APPLY: rules_change.apply,
+    rules_change.TELL_AGAIN: rules_change.tell_again,
     sync.SYNC: LongHandler(sync.handle, sync.LONGEST_S),
 }
 """By the kind of item."""

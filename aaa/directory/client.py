@@ -33,7 +33,7 @@ with warnings.catch_warnings():
 
 MOST_ENTRIES = 500_000
 """Of one search by pages. No company that one directory serves has more people."""
-_REFERRAL, _NO_SUCH_OBJECT, _SUCCESS = 10, 32, 0
+_SUCCESS, _SIZE_LIMIT_EXCEEDED, _REFERRAL, _NO_SUCH_OBJECT = 0, 4, 10, 32
 _LIMITS = {3: "a time limit", 4: "a size limit", 11: "an administrative limit"}
 _BUSY = {51, 52}
 _PAGED_RESULTS = "1.2.840.113556.1.4.319"
@@ -161,7 +161,8 @@ class Client:
         with self._failing():
             _, result, _, _ = self._connection.rebind(
                 user=user,
-                password=password,
+                # Bytes, for of text the library refuses what it can't prepare (RFC 4013), as if the server had died.
+                password=password.encode(),
                 authentication=ldap3.SIMPLE,
                 read_server_info=False,
                 controls=[(PPOLICY_CONTROL, False, None)],
@@ -207,7 +208,8 @@ class Client:
             DirectoryRefused: the server does not let us.
         """
         result, response = self._search(base, filter_, attributes, scope, size_limit=most)
-        if int(result["result"]) == 4 and most:
+        if int(result["result"]) == _SIZE_LIMIT_EXCEEDED and most and len(_entries(response)) >= most:
+            # By what we asked for; a limit of the server's own may be lower, and leave out what matters.
             return _entries(response)
         if int(result["result"]) == _NO_SUCH_OBJECT:
             return []

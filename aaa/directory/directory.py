@@ -187,9 +187,16 @@ class Directory:
         entry = self._find(client, bare)
         if isinstance(entry, Refusal):
             return entry
-        if "=" in bind_as and filters.normal_dn(entry.dn) != filters.normal_dn(bind_as):
-            # Whose password it was, and who has the name elsewhere below the base, are two people.
-            return AMBIGUOUS_USER
+        # Whose password it was, and who has the name elsewhere below the base, may be two people.
+        if "=" in bind_as:
+            if filters.normal_dn(entry.dn) != filters.normal_dn(bind_as):
+                return AMBIGUOUS_USER
+        else:
+            # Active Directory knows a name in several ways: one's principal may be another one's account.
+            if accounts.refusal_of_bind(client.bind(entry.dn, password)) is not None:
+                return AMBIGUOUS_USER
+            if self._service_password is not None:
+                self._bind_service(client)
         refusal = self._refused(BindAnswer(0), entry)
         return refusal or self._user(entry, groups_of(client, self.settings, entry))
 

@@ -54,7 +54,8 @@ def login_filter(settings: DirectorySettings, typed: str) -> str | None:
         typed: `alice`, `CORP\\alice`, `alice@corp.example`.
     """
     whole = typed.strip()
-    if not 0 < len(whole) <= LONGEST_NAME or not whole.isprintable():
+    # A directory takes many spellings beyond ASCII for one name, and each would have its own limit of failures.
+    if not 0 < len(whole) <= LONGEST_NAME or not whole.isprintable() or not whole.isascii():
         return None
     wanted = [equals(attribute, whole) for attribute in settings.effective_login_attributes]
     bare = bare_name(settings, whole)

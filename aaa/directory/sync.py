@@ -192,16 +192,20 @@ def _carry_out(runtime: Runtime, directory: str, plan: Plan, actor: Actor) -> Sy
                     _add(session, person, actor)
                     added += 1
     answers = []
+    for name, reason in plan.to_disable.items():
+        for done in enforcement.disable_user(runtime, name, reason, actor, by_source=True):
+            answers += done.answers
     for person in plan.to_update:
         answers += enforcement.change_groups(runtime, person.name, person.groups, _OTHER_GROUPS, actor)
         with runtime.database.transaction() as session:
             users.get_user(session, person.name).display_name = shown_name(person)
     with runtime.database.transaction() as session:
         for name in plan.to_enable:
-            users.set_disabled(session, users.get_user(session, name), False, actor, reason=_ENABLED)
-    for name, reason in plan.to_disable.items():
-        for done in enforcement.disable_user(runtime, name, reason, actor, by_source=True):
-            answers += done.answers
+            user = users.get_user(session, name)
+            session.refresh(user, with_for_update=True)
+            # A person may have disabled it since the plan was made.
+            if user.disabled and user.disabled_by_source:
+                users.set_disabled(session, user, False, actor, reason=_ENABLED)
     result = SyncResult(
         directory,
         added=added,

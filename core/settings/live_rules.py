@@ -72,7 +72,8 @@ def first_rules(settings: Settings) -> tuple[RuleSettings, ...]:
 
 
 class LiveRules:
-    """Looks at the file at most once a second; may be asked by several threads.
+    """Looks at the file at most once a second, and reads it when it has not changed for one; may be asked by several
+    threads.
 
     Args:
         settings: with the rules to begin with.
@@ -85,7 +86,10 @@ class LiveRules:
         self._rules = settings.aaa.rules
         self._lock = threading.Lock()
         self._next_look = clock()
+        self._changing: tuple[int, ...] | None = None
+        """The file at the last look."""
         self._seen: tuple[int, ...] | None = None
+        """The one that was read."""
         self.problem: SettingsError | None = None
         """Why the file, as it is now, does not count."""
 
@@ -100,8 +104,9 @@ class LiveRules:
         return self._rules
 
     def _look(self, file: Path) -> None:
-        seen = _fingerprint(file)
-        if seen == self._seen:
+        seen, self._changing = self._changing, _fingerprint(file)
+        if self._changing != seen or seen == self._seen:
+            # Half of a file may be valid, and say something else than the whole: it has to be the same twice.
             return
         self._seen = seen
         try:
