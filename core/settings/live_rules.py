@@ -72,21 +72,28 @@ def first_rules(settings: Settings) -> tuple[RuleSettings, ...]:
 
 
 class LiveRules:
-    """Looks at the file at most once a second, and reads it when it has not changed for one; may be asked by several
-    threads.
+    """Looks at the file at most once a second, and reads it when it has not been written for one; may be asked by
+    several threads.
 
     Args:
         settings: with the rules to begin with.
         clock: monotonic seconds.
+        unix_clock: seconds since 1970.
     """
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Callable[[], float] = time.monotonic,
+        unix_clock: Callable[[], float] = time.time,
+    ) -> None:
         self._settings = settings
         self._clock = clock
+        self._unix_clock = unix_clock
         self._rules = settings.aaa.rules
         self._lock = threading.Lock()
         self._next_look = clock()
-        self._changing: tuple[int, ...] | None = None
+        self._last: tuple[int, ...] | None = None
         """The file at the last look."""
         self._seen: tuple[int, ...] | None = None
         """The one that was read."""
@@ -104,9 +111,10 @@ class LiveRules:
         return self._rules
 
     def _look(self, file: Path) -> None:
-        seen, self._changing = self._changing, _fingerprint(file)
-        if self._changing != seen or seen == self._seen:
-            # Half of a file may be valid, and say something else than the whole: it has to be the same twice.
+        before, self._last = self._last, _fingerprint(file)
+        seen = self._last
+        if seen == self._seen or not (seen == before or self._has_settled(file)):
+            # Half of a file may be valid, and say something else than the whole.
             return
         self._seen = seen
         try:
@@ -120,6 +128,13 @@ class LiveRules:
             self._rules = rules
             _log.info("the access rules have changed", file=str(file), rules=[rule.name for rule in rules])
         self._keep_copy(file)
+
+    def _has_settled(self, file: Path) -> bool:
+        """Whether it has not been written for a while. Of a clock that has gone back, the next look tells."""
+        try:
+            return self._unix_clock() - file.stat().st_mtime >= LOOK_INTERVAL_S
+        except OSError:
+            return True
 
     def _keep_copy(self, file: Path) -> None:
         copy = self._settings.state_dir / LAST_VALID

@@ -30,13 +30,13 @@ class Installation:
         """As an editor does; the time of each change is another one, however fast the test is."""
         self._writes += 1
         self.rules_file.write_text(text)
-        os.utime(self.rules_file, (self._writes, self._writes))
+        os.utime(self.rules_file, (self.now + self._writes / 1000,) * 2)
 
     def load(self) -> Settings:
         return load_settings(self.settings_file)
 
     def live(self) -> LiveRules:
-        return LiveRules(self.load(), clock=lambda: self.now)
+        return LiveRules(self.load(), clock=lambda: self.now, unix_clock=lambda: self.now)
 
     def names(self, live: LiveRules) -> list[str]:
         """After the next two looks."""
@@ -120,6 +120,15 @@ class TestReload:
             installation.now += LOOK_INTERVAL_S
             assert [rule.name for rule in live.current()] == ["staff"]
         assert installation.names(live) == ["guests"]
+
+    def test_one_look_is_enough_at_a_file_that_was_written_a_while_ago(self, installation: Installation) -> None:
+        """Who has decided nothing for an hour, has not looked for as long."""
+        installation.write(STAFF)
+        live = installation.live()
+        assert installation.names(live) == ["staff"]
+        installation.write(GUESTS)
+        installation.now += 3600.0
+        assert [rule.name for rule in live.current()] == ["guests"]
 
     def test_a_mistake_changes_nothing_until_it_is_mended(self, installation: Installation) -> None:
         installation.write(STAFF)
