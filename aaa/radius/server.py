@@ -12,7 +12,6 @@ What is not authentic, or too much, is dropped without an answer, as RADIUS has 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -132,7 +131,7 @@ class RadiusServer:
         random: Callable[[int], bytes],
         clock: Callable[[], float],
         send: Callable[[bytes, Peer], None],
-        unix_clock: Callable[[], float] = time.time,
+        unix_clock: Callable[[], float],
     ) -> None:
         self._clients = clients
         self._backend = backend

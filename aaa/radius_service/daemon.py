@@ -77,6 +77,7 @@ async def _serve(runtime: Runtime) -> None:
             os.urandom,
             time.monotonic,
             listener.send,
+            time.time,
         )
         listener.start(server)
         renewal = asyncio.create_task(_keep_certificate(backend))

@@ -191,6 +191,7 @@ class RadiusHouse:
             self.random.randbytes,
             lambda: self.now,
             lambda datagram, peer: self.sent.append(datagram),
+            time.time,
         )
 
     def give(self, data: bytes, service: Service = Service.AUTHENTICATION) -> tuple[bytes | None, str]:

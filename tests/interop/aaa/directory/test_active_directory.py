@@ -101,6 +101,19 @@ def test_template_binds(company: Company, template: str) -> None:
     assert company.code("bob@other.test", **changes) == "unknown-user"
 
 
+def test_a_principal_that_is_another_ones_account_lets_nobody_in(company: Company) -> None:
+    """Active Directory takes `jsmith@corp.test` for Jane, whose principal that is; the account `jsmith` is John's."""
+    company.samba.add_person("jsmith", PASSWORD + " of John")
+    jane = company.samba.add_person("janes", PASSWORD)
+    company.samba.set(jane, "userPrincipalName", "jsmith@corp.test")
+    changes: dict[str, Any] = {
+        "bind_template": "{name}@corp.test",
+        "bind_dn": None,
+        "bind_password_file": None,
+    }
+    assert company.code("jsmith", **changes) == "ambiguous-user"
+
+
 @pytest.mark.parametrize("way", ["in-chain", "member-of", "walk"])
 def test_groups_in_groups(company: Company, way: str) -> None:
     directory = company.directory(nested_groups=way)

@@ -162,6 +162,16 @@ def test_an_empty_password_is_not_asked_about(company: Company) -> None:
         assert code(company.sign_in(directory, "alice", "")) == "wrong-credential"
 
 
+def test_strange_passwords_are_wrong_ones_and_harm_no_server(company: Company) -> None:
+    """What the library would refuse to prepare must not count as a server that is down: anybody can type it."""
+    directory = company.directory()
+    strange = ["a\x07b", "\u00ad", "\u0627a", "\U0001f511" * 300, "strange's password\u00ad"]
+    for number, password in enumerate(strange):
+        company.first.add_person(f"strange{number}", "strange's password")
+        assert code(company.sign_in(directory, f"strange{number}", password)) == "wrong-credential"
+    assert [state.failure for state in directory.servers.states()] == [""]
+
+
 def test_nobody_and_somebody_cost_the_same_questions(company: Company) -> None:
     asked = {}
     for name in ("alice", "nobody"):

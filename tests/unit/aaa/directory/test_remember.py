@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aaa import users
 from aaa.directory import sync
+from aaa.directory.plan import Plan
 from aaa.models import User
 from core.audit import SYSTEM, AuditEvent
 from core.runtime import Runtime
@@ -66,6 +67,16 @@ def test_a_person_s_word_is_the_last_one(runtime: Runtime) -> None:
     assert set_disabled(True, False) == (True, False)
     assert set_disabled(True, True) == (True, False)
     assert set_disabled(False, False) == (False, False)
+
+
+def test_whom_a_person_disables_while_a_sync_is_under_way_stays_so(runtime: Runtime) -> None:
+    remember(runtime)
+    plan = Plan(to_add=(), to_update=(), to_enable=("alice",), to_disable={}, skipped={}, unchanged=0)
+    for by_source in (True, False):
+        with runtime.database.transaction() as session:
+            users.set_disabled(session, users.get_user(session, "alice"), True, SYSTEM, by_source=by_source)
+        sync._carry_out(runtime, "corp", plan, SYSTEM)
+        assert alice(runtime).disabled is not by_source
 
 
 def test_a_directory_that_is_no_longer_in_the_settings(runtime: Runtime) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from ipaddress import ip_network
 
@@ -48,6 +49,7 @@ class House:
             os.urandom,
             lambda: self.now,
             lambda datagram, peer: self.sent.append((datagram, peer)),
+            time.time,
         )
 
     def give(self, data: bytes, peer: Peer | None = None) -> Drop | None:
